@@ -1,0 +1,7 @@
+"""`python -m eqaudit`."""
+
+import sys
+
+from eqaudit.cli import main
+
+sys.exit(main())

@@ -1,0 +1,97 @@
+"""The Python interface: the same engine in the caller's process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from eqaudit import engine
+from eqaudit.data import array_images, open_images
+from eqaudit.gate import Limits, judge
+from eqaudit.loader import load_model, wrap_module
+from eqaudit.plan import CheckPlan, FileModel, InputOptions, RunOptions, parse_data, parse_group, parse_model
+from eqaudit.report import Report
+
+
+def audit(
+    model: nn.Module | str | Path,
+    data: NDArray[Any] | torch.Tensor | str | Path = "builtin:photos",
+    *,
+    group: str = "D4",
+    layers: tuple[str, ...] = (),
+    output: str = "",
+    max_error: float | None = None,
+    device: str = "cpu",
+    **inputs: Any,
+) -> Report:
+    """Audit a model and judge it, as ``eqaudit check`` does.
+
+    Parameters
+    ----------
+    model
+        A module (its training mode and device are put back afterwards), or a MODEL as on the command line.
+    data
+        Float images (N, C, H, W) that reach the model untouched, or a SOURCE as on the command line.
+    group
+        ``C1 C2 C4 D1 D2 D4``.
+    layers
+        Glob patterns of layers to measure; every layer when empty.
+    output
+        Which output is judged; the first when empty.
+    max_error
+        Allow this relative error instead of asking that the group holds.
+    device
+        ``cpu`` or ``cuda[:N]``.
+    inputs
+        Fields of `eqaudit.plan.InputOptions`: ``samples``, ``seed``, ``batch_size``, ``input_shape``,
+        ``resize``, ``mean``, ``std``.
+
+    Returns
+    -------
+    Report
+        ``report.gate.passed`` and ``report.verdict.sentence`` say what was found.
+
+    Raises
+    ------
+    EqauditError
+        The model or the images cannot be used.
+
+    Examples
+    --------
+    >>> import eqaudit, torch
+    >>> blur = torch.nn.AvgPool2d(3, stride=1, padding=1)
+    >>> eqaudit.audit(blur, torch.rand(16, 1, 8, 8)).verdict.holds
+    'D4'
+    """
+    spec = FileModel("module") if isinstance(model, nn.Module) else parse_model(str(model), [])
+    given = isinstance(data, (np.ndarray, torch.Tensor))
+    options = InputOptions(**inputs) if given else InputOptions(data=parse_data(str(data)), **inputs)
+    plan = CheckPlan(spec, options, RunOptions(device), parse_group(group), layers, output)
+    images = array_images(np.asarray(data), options) if given else open_images(options)
+    where = engine.choose_device(plan.run)
+    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+        if not isinstance(model, nn.Module):
+            report = engine.audit(load_model(spec, where), images, plan, _silent)
+        else:
+            report = _audit_module(model, where, images, plan)
+    return judge(report, Limits(max_error))
+
+
+def _audit_module(model: nn.Module, device: torch.device, images: Any, plan: CheckPlan) -> Report:
+    home = next((weight.device for weight in model.parameters()), device)
+    training = {module: module.training for module in model.modules()}
+    try:
+        return engine.audit(wrap_module(model, type(model).__name__, device), images, plan, _silent)
+    finally:
+        model.to(home)
+        for module, mode in training.items():
+            module.training = mode
+
+
+def _silent(_stage: str, _done: int, _total: int) -> None:
+    pass

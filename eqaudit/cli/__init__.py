@@ -1,0 +1,87 @@
+"""The command line: options become a plan, the worker measures, reporters write, errors become codes."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from eqaudit.cli import check, layers
+from eqaudit.cli.output import write_error, write_stderr, write_stdout
+from eqaudit.errors import EqauditError, ExitCode, UsageError
+from eqaudit.version import __version__
+from eqaudit.worker import InternalError
+
+app = typer.Typer(
+    name="eqaudit",
+    help="Audit vision models for equivariance to rotations and reflections.",
+    epilog="Example: eqaudit check model.pt --group C4",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(epilog=check.EXAMPLES)(check.check)
+app.command(epilog=layers.EXAMPLES)(layers.layers)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        write_stdout(f"eqaudit {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; no exception leaves it.
+
+    Parameters
+    ----------
+    arguments
+        Without the program's name; those of the process when left out.
+    """
+    try:
+        return int(app(arguments, standalone_mode=False) or ExitCode.PASSED)
+    except KeyboardInterrupt:
+        write_stderr("interrupted: nothing was written")
+        return ExitCode.INTERRUPTED
+    except EqauditError as error:
+        write_error(error)
+        return error.exit_code
+    except InternalError as error:
+        return _report_bug(str(error))
+    except Exception as error:  # noqa: BLE001 - an uncaught exception would exit with 1, which reads "gate failed"
+        usage = _usage_error(error)
+        if usage is None:
+            return _report_bug(traceback.format_exc())
+        write_error(usage)
+        return usage.exit_code
+
+
+def _usage_error(error: Exception) -> UsageError | None:
+    """Translate an error of the option parser, whichever copy of click typer brings."""
+    describe = getattr(error, "format_message", None)
+    if describe is None:
+        return None
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "eqaudit"
+    return UsageError(" ".join(describe().split()), f"see {command} --help")
+
+
+def _report_bug(trace: str) -> int:
+    write_stderr(trace.rstrip())
+    write_stderr(
+        f"error: this is a bug of eqaudit {__version__} (Python {sys.version.split()[0]})\n"
+        "  please report it with the lines above and the command"
+    )
+    return ExitCode.INTERNAL

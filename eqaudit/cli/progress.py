@@ -1,0 +1,61 @@
+"""Progress on a terminal's stderr, and what the model prints when it is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from eqaudit.cli.output import write_stderr
+from eqaudit.reporters.base import show
+from eqaudit.worker import OnOutput, OnProgress
+from eqaudit.worker import Progress as Event
+
+
+@contextlib.contextmanager
+def progress_bar(*, quiet: bool) -> Iterator[OnProgress]:
+    """Show progress while the block runs; nothing in a pipe, on a dumb terminal or when quiet."""
+    if quiet or sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield _ignore
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda event: bar.update(
+            task, description=event.stage, completed=event.done, total=event.total or None
+        )
+
+
+def model_output(*, verbose: bool) -> OnOutput:
+    """Return what takes the lines that the model prints: escaped on stderr, or nothing."""
+    return _echo if verbose else _drop
+
+
+def _ignore(_event: Event) -> None:
+    pass
+
+
+def _drop(_text: str) -> None:
+    pass
+
+
+def _echo(text: str) -> None:
+    for line in text.splitlines():
+        write_stderr(f"model: {show(line)}")

@@ -1,0 +1,5 @@
+"""The measuring engine: a plan in, a report out."""
+
+from eqaudit.engine.audit import audit, check, choose_device, list_layers
+
+__all__ = ["audit", "check", "choose_device", "list_layers"]

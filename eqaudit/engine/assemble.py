@@ -1,0 +1,189 @@
+"""From sums to the records of a report: classes, intervals, worst images."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from eqaudit.engine.base import Key, Setting
+from eqaudit.engine.measure import OutputValues, TapSums, Unit
+from eqaudit.engine.rerun import RerunResult
+from eqaudit.metrics import Measured, classify, image_errors
+from eqaudit.report import (
+    ElementConsistency,
+    ElementError,
+    Layer,
+    Output,
+    PerImage,
+    Predictions,
+    Representation,
+)
+from eqaudit.statistics import (
+    Integers,
+    bootstrap_indices,
+    bootstrap_ratio,
+    histogram_quantile,
+    percentile_interval,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Assembler:
+    """Turns the sums of a whole audit into records. ``gating`` is the key of the judged output."""
+
+    unit: Unit
+    rerun: RerunResult
+    setting: Setting
+    gating: Key
+
+    def layers(self) -> list[Layer]:
+        """Return the record of every tap, in order of execution."""
+        return [self._layer(key, sums) for key, sums in self.unit.taps.items() if key[0] == "layer"]
+
+    def outputs(self) -> list[Output]:
+        """Return the record of every output tensor."""
+        return [
+            Output(**msgspec.structs.asdict(self._layer(key, sums)), gating=key == self.gating)
+            for key, sums in self.unit.taps.items()
+            if key[0] == "output"
+        ]
+
+    def predictions(self) -> Predictions | None:
+        """Return how often the predicted class survives, where the gating output is class scores."""
+        values = self.unit.values.get(self.gating, [])
+        if not values or any(value.predicted is None for value in values):
+            return None
+        predicted = _predicted(values)
+        kept = predicted[1:] == predicted[0]
+        resamples = bootstrap_indices(self.setting.seed, predicted.shape[1])
+        shape = self.unit.taps[self.gating].shape
+        return Predictions(
+            task="classification",
+            output=self.gating[1],
+            classes=shape[0] if shape else 0,
+            by_element=[
+                ElementConsistency(str(element), float(row.mean()), _share_interval(row, resamples))
+                for element, row in zip(self.setting.elements, kept, strict=True)
+            ],
+            orbit_consistency=float(kept.all(axis=0).mean()),
+            orbit_ci95=_share_interval(kept.all(axis=0), resamples),
+        )
+
+    def per_image(self) -> PerImage | None:
+        """Return the values of each image for the gating output."""
+        values = self.unit.values.get(self.gating, [])
+        if not values:
+            return None
+        elements = self.setting.elements
+        errors = {
+            str(element): [_number(error) for value in values for error in image_errors(value.norms[place])]
+            for place, element in enumerate(elements)
+        }
+        classes: dict[str, list[int]] = {}
+        if all(value.predicted is not None for value in values):
+            names = ["e", *(str(element) for element in elements if str(element) != "e")]
+            classes = {name: row.tolist() for name, row in zip(names, _predicted(values), strict=False)}
+        return PerImage(list(self.unit.names), errors, classes)
+
+    def _layer(self, key: Key, sums: TapSums) -> Layer:
+        elements = [] if sums.skipped else range(len(self.setting.elements))
+        return Layer(
+            name=sums.feature.name,
+            call=sums.feature.call,
+            type=sums.feature.type,
+            shape=None if sums.shape is None else list(sums.shape),
+            layout=None if sums.layout is None else sums.layout.name,
+            parameters=sums.feature.parameters,
+            skipped=sums.skipped,
+            degenerate=self._measured(sums, 0).degenerate,
+            same_as=None if sums.same_as is None else _name(sums.same_as),
+            representation=None if sums.skipped else Representation("trivial", 1),
+            errors=[self._error(key, sums, place) for place in elements],
+        )
+
+    def _measured(self, sums: TapSums, place: int) -> Measured:
+        if sums.errors is None or sums.chance is None:
+            return Measured(None, None)
+        return Measured(
+            _number(sums.errors.errors[place]), sums.chance.chance, int(sums.errors.nonfinite[place])
+        )
+
+    def _error(self, key: Key, sums: TapSums, place: int) -> ElementError:
+        element = self.setting.elements[place]
+        measured = self._measured(sums, place)
+        runs = self.rerun.by_key.get(key)
+        again = runs[place] if runs else None
+        values = self.unit.values.get(key)
+        spread = self._output_spread(values, place) if values else _layer_spread(sums, place)
+        return ElementError(
+            element=str(element),
+            class_=classify(measured, again),
+            error=measured.error,
+            normalised=measured.normalised,
+            ci95=spread.interval,
+            p50=spread.p50,
+            p95=spread.p95,
+            worst_image=self._worst(sums, place),
+            floor=None,
+            chance=measured.chance,
+            trivial_error=measured.error,
+            float64_error=None if again is None else again.measured.error,
+            float64_normalised=None if again is None else again.measured.normalised,
+            nonfinite=measured.nonfinite,
+        )
+
+    def _worst(self, sums: TapSums, place: int) -> str | None:
+        if sums.errors is None:
+            return None
+        bad, worst = int(sums.errors.first_nonfinite[place]), int(sums.errors.worst_image[place])
+        number = bad if bad >= 0 else worst
+        return self.unit.names[number] if number >= 0 else None
+
+    def _output_spread(self, values: list[OutputValues], place: int) -> _Spread:
+        norms = [value.norms[place] for value in values]
+        finite = np.concatenate([norm.nonfinite for norm in norms]) == 0
+        difference = np.concatenate([norm.difference for norm in norms])[finite]
+        power = np.concatenate([norm.power for norm in norms])[finite]
+        if not finite.any():
+            return _Spread(None, None, None)
+        errors = np.concatenate([image_errors(norm) for norm in norms])[finite]
+        resamples = bootstrap_indices(self.setting.seed, len(errors))
+        interval = (
+            percentile_interval(bootstrap_ratio(difference, power, resamples)) if len(errors) > 1 else None
+        )
+        return _Spread(interval, float(np.quantile(errors, 0.5)), float(np.quantile(errors, 0.95)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    interval: tuple[float, float] | None
+    p50: float | None
+    p95: float | None
+
+
+def _layer_spread(sums: TapSums, place: int) -> _Spread:
+    if sums.errors is None:
+        return _Spread(None, None, None)
+    counts = sums.errors.histogram[place]
+    interval = sums.errors.interval(place) if sums.errors.images[place] > 1 else None
+    return _Spread(interval, histogram_quantile(counts, 0.5), histogram_quantile(counts, 0.95))
+
+
+def _predicted(values: list[OutputValues]) -> Integers:
+    return np.concatenate([value.predicted for value in values if value.predicted is not None], axis=1)
+
+
+def _share_interval(hits: NDArray[np.bool_], resamples: Integers) -> tuple[float, float]:
+    return percentile_interval(hits[resamples].mean(axis=1)) or (0.0, 1.0)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _name(key: Key) -> str:
+    return key[1] if not key[2] else f"{key[1]}#{key[2]}"

@@ -1,0 +1,98 @@
+"""The float64 rerun, which tells an error of the model from the rounding of float32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+
+from eqaudit.engine.base import Key, Setting, stream
+from eqaudit.engine.measure import TapSums, Unit, measure_batch
+from eqaudit.errors import EqauditError
+from eqaudit.loader import AuditModel, Feature, describe
+from eqaudit.metrics import Measured, Rerun
+
+WEIGHT_ROUNDING = 2.0**-24
+
+
+@dataclass(frozen=True, slots=True)
+class RerunResult:
+    """The rerun of each tensor by key, one for each element; ``reason`` says why there is none."""
+
+    images: int
+    by_key: dict[Key, list[Rerun]]
+    reason: str | None
+
+
+def rerun_in_float64(
+    model: AuditModel, images: torch.Tensor, names: tuple[str, ...], setting: Setting
+) -> RerunResult:
+    """Measure a few images again with a float64 copy of the model.
+
+    Tensors that the copy still computes in another precision are left out. ``weight_rounding`` of a
+    tensor is its relative change when every parameter is multiplied by 1 + u 2^-24, |u| <= 1: what the
+    rounding of the stored float32 weights alone can do.
+    """
+    try:
+        twin = model.twin()
+        size = setting.fixed_batch or len(images)
+        parts = torch.split(images.double(), size)
+        unit = reduce(
+            Unit.merge,
+            [_measure(twin, part, place * size, names, setting) for place, part in enumerate(parts)],
+        )
+        before = _features(twin, parts[0], setting)
+        _perturb_weights(twin, setting.seed)
+        after = _features(twin, parts[0], setting)
+    except (EqauditError, RuntimeError, TypeError, NotImplementedError) as error:
+        return RerunResult(0, {}, f"the model has no float64: {describe(error)}")
+    by_key = {
+        key: _by_element(sums, _relative_change(before[key], after[key]))
+        for key, sums in unit.taps.items()
+        if key in before and key in after and before[key].dtype == torch.float64
+    }
+    casts = sum(1 for key, sums in unit.taps.items() if sums.skipped is None and key not in by_key)
+    return RerunResult(len(names), by_key, f"{casts} tensors are cast back from float64" if casts else None)
+
+
+def _measure(
+    model: AuditModel, images: torch.Tensor, first: int, names: tuple[str, ...], setting: Setting
+) -> Unit:
+    return measure_batch(model, images, names[first : first + len(images)], first, setting)
+
+
+def _by_element(sums: TapSums, weight_rounding: float) -> list[Rerun]:
+    if sums.errors is None or sums.chance is None:
+        return []
+    chance = sums.chance.chance
+    return [
+        Rerun(Measured(float(error), chance, int(nonfinite)), weight_rounding)
+        for error, nonfinite in zip(sums.errors.errors, sums.errors.nonfinite, strict=True)
+    ]
+
+
+def _features(model: AuditModel, images: torch.Tensor, setting: Setting) -> dict[Key, torch.Tensor]:
+    found: dict[Key, torch.Tensor] = {}
+
+    def receive(key: Key, feature: Feature) -> None:
+        if feature.value is not None and setting.keep(key):
+            found[key] = feature.value.clone()
+
+    stream(model, images, setting, receive)
+    return found
+
+
+def _perturb_weights(model: AuditModel, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.runner.weights():
+            factors = torch.rand(weight.shape, generator=generator, dtype=torch.float64) * 2 - 1
+            weight.mul_(1 + WEIGHT_ROUNDING * factors.to(weight.device))
+
+
+def _relative_change(one: torch.Tensor, other: torch.Tensor) -> float:
+    size = float(torch.linalg.vector_norm(one))
+    if one.shape != other.shape or not size:
+        return 0.0
+    return float(torch.linalg.vector_norm(one - other)) / size

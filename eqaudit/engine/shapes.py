@@ -1,0 +1,134 @@
+"""Which input shape and batch size a model takes, found by trying."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+
+from eqaudit.data import Images
+from eqaudit.errors import DataError, ModelError
+from eqaudit.loader import AuditModel
+from eqaudit.plan import InputOptions
+
+SIDES = (224, 256, 128, 96, 64, 48, 36, 33, 32, 28)
+CHANNELS = (3, 1, 4)
+BATCHES = (2, 3)
+FIXED_BATCHES = (1, 2, 4, 8, 16, 32, 64, 3, 5, 6, 10, 12, 20, 24, 48, 100, 128)
+FIXED_SECONDS = 60.0
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The (C, H, W) that the model gets, why, and the one batch size that it takes (None: any)."""
+
+    shape: Shape
+    reason: str
+    fixed_batch: int | None
+
+
+def choose_shape(model: AuditModel, images: Images, options: InputOptions) -> Choice:
+    """Choose the input shape: the one asked for, else the data's, else the first that the model accepts.
+
+    Raises
+    ------
+    DataError
+        The model refuses the shape of the data, or the shape that was asked for.
+    ModelError
+        The model refuses every shape that was tried.
+    """
+    if options.input_shape is not None:
+        return _first_accepted(model, [options.input_shape], "from --input-shape", options)
+    channels = _channels(model, images)
+    size = options.resize if options.resize is not None and images.native_size is None else images.native_size
+    if size is None:
+        shapes = [(depth, side, side) for depth, side in product(channels, SIDES)]
+        return _first_accepted(model, shapes, "", options)
+    origin = "from --resize" if options.resize is not None else "the size of the data"
+    try:
+        return _first_accepted(model, [(depth, *size) for depth in channels], origin, options)
+    except DataError as error:
+        if images.ready:
+            raise
+        raise DataError(error.message, _propose_size(model, channels)) from error
+
+
+def describe_shape(shape: tuple[int, ...]) -> str:
+    """Write a shape as 3x224x224."""
+    return "x".join(str(size) for size in shape)
+
+
+def _channels(model: AuditModel, images: Images) -> list[int]:
+    if images.ready and images.native_channels is not None:
+        return [images.native_channels]
+    first = model.first_channels
+    guesses = [first] if first in CHANNELS else []
+    return list(dict.fromkeys([*guesses, *CHANNELS]))
+
+
+def _propose_size(model: AuditModel, channels: list[int]) -> str:
+    for depth, side in product(channels, SIDES):
+        if isinstance(_accepts(model, (depth, side, side), BATCHES), str):
+            continue
+        return f"the model accepts {depth}x{side}x{side}: add --resize {side},{side}"
+    return "say the size that the model takes with --input-shape C,H,W"
+
+
+def _first_accepted(model: AuditModel, shapes: list[Shape], origin: str, options: InputOptions) -> Choice:
+    refusals: list[tuple[Shape, str]] = []
+    for shape in shapes:
+        refusal = _accepts(model, shape, BATCHES)
+        if refusal is None:
+            return Choice(shape, origin or _explain(shape, refusals), None)
+        refusals.append((shape, refusal))
+    for batch, shape in _fixed(shapes, options):
+        if _accepts(model, shape, (batch,)) is None:
+            reason = origin or _explain(shape, [])
+            return Choice(shape, f"{reason}; the model runs at batch size {batch} only", batch)
+    shape, refusal = refusals[0]
+    if origin:
+        where = f"{describe_shape(shape)} ({origin})"
+        raise DataError(
+            f"the model refuses {where}: {refusal}", "say the shape that it takes with --input-shape C,H,W"
+        )
+    tried = " ".join(str(side) for side in SIDES)
+    raise ModelError(
+        f"the model refuses every input tried (1, 3 and 4 channels, sizes {tried}): {refusal}",
+        "say the shape that it takes with --input-shape C,H,W",
+    )
+
+
+def _fixed(shapes: list[Shape], options: InputOptions) -> Iterator[tuple[int, Shape]]:
+    deadline = time.monotonic() + FIXED_SECONDS
+    for batch, shape in product(dict.fromkeys([options.batch_size, *FIXED_BATCHES]), shapes):
+        if time.monotonic() > deadline:
+            return
+        yield batch, shape
+
+
+def _explain(shape: Shape, refusals: list[tuple[Shape, str]]) -> str:
+    sides = " ".join(str(refused[1]) for refused, _ in refusals if refused[0] == shape[0])
+    refused = f": the model refuses {sides}" if sides else ""
+    return f"{shape[1]}x{shape[2]} chosen{refused} (another: --input-shape)"
+
+
+def _accepts(model: AuditModel, shape: Shape, batches: tuple[int, ...]) -> str | None:
+    """Run random images of a shape; return None when every output has one row for each, else why not."""
+    generator = torch.Generator().manual_seed(0)
+    for batch in batches:
+        try:
+            outputs = model.run(torch.rand((batch, *shape), generator=generator))
+        except ModelError as error:
+            return error.message
+        tensors = [output.value for output in outputs if output.value is not None]
+        if not tensors:
+            return f"its output {outputs[0].reason}"
+        for tensor in tensors:
+            if tensor.shape[0] != batch:
+                return f"an output of shape {describe_shape(tuple(tensor.shape))} for {batch} images"
+    return None

@@ -1,0 +1,186 @@
+"""What every kind of model becomes: one `AuditModel`, called on a batch, with named taps."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import nn
+
+from eqaudit.errors import ModelError
+from eqaudit.pythonspec import one_line
+
+CONV_WEIGHT_RANK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """A place in the model where a feature can be read: one module, by its dotted name."""
+
+    name: str
+    type: str
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One tensor at one call of a tap, or of the model's output.
+
+    ``value`` is a floating tensor, valid until the model goes on (clone to keep it); it is None where
+    the tap returned something else, and ``reason`` then says what.
+    """
+
+    name: str
+    call: int
+    type: str
+    parameters: int
+    value: torch.Tensor | None
+    reason: str | None
+
+    def replace(self, value: torch.Tensor | None) -> Feature:
+        """Return the same feature with another tensor."""
+        return dataclasses.replace(self, value=value)
+
+
+OnFeature = Callable[[Feature], None]
+OnValue = Callable[[Tap, object], None]
+
+
+class Runner(Protocol):
+    """One kind of model. The same names and features come out of every kind."""
+
+    def run(self, batch: torch.Tensor, on_value: OnValue | None) -> object:
+        """Call the model; hand what each tap returns to ``on_value``, in order of execution."""
+
+    def twin(self) -> Runner:
+        """Return a float64 copy."""
+
+    def weights(self) -> Iterator[torch.Tensor]:
+        """Return the floating parameters (all float constants where the kind keeps no parameters)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditModel:
+    """A model that is ready to be measured: eval mode, gradients off, on its device.
+
+    ``notes`` are things about the model that a reader of the report must know.
+    """
+
+    spec: str
+    kind: Literal["torchscript", "python"]
+    sha256: str | None
+    runner: Runner
+    device: torch.device
+    notes: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model has learnt."""
+        return sum(weight.numel() for weight in self.runner.weights())
+
+    @property
+    def first_channels(self) -> int | None:
+        """Input channels of the first 4-dimensional weight: a guess at what the model takes."""
+        shapes = (weight.shape for weight in self.runner.weights())
+        return next((shape[1] for shape in shapes if len(shape) == CONV_WEIGHT_RANK), None)
+
+    def run(self, batch: torch.Tensor, on_feature: OnFeature | None = None) -> list[Feature]:
+        """Call the model on a batch and return its output tensors.
+
+        Parameters
+        ----------
+        batch
+            Images, (B, C, H, W), on any device. The model gets a copy.
+        on_feature
+            Called for each feature tensor, in order of execution.
+
+        Raises
+        ------
+        ModelError
+            The model raises; the message holds the cause.
+        """
+        calls: dict[str, int] = {}
+
+        def deliver(tap: Tap, value: object) -> None:
+            call = calls[tap.name] = calls.get(tap.name, -1) + 1
+            if on_feature is not None:
+                for feature in features_of(tap, call, value):
+                    on_feature(feature)
+
+        try:
+            with torch.no_grad():
+                result = self.runner.run(batch.to(self.device, copy=True), deliver if on_feature else None)
+        except (Exception, SystemExit) as error:
+            shape = "x".join(str(size) for size in batch.shape)
+            raise ModelError(f"the model raises on a batch of {shape}: {describe(error)}") from error
+        return list(features_of(Tap("output", type(result).__name__, 0), 0, result, separator="."))
+
+    def twin(self) -> AuditModel:
+        """Return a float64 copy of the model."""
+        return dataclasses.replace(self, runner=self.runner.twin())
+
+
+def features_of(tap: Tap, call: int, value: object, separator: str = "") -> Iterator[Feature]:
+    """Split what a tap returned into one feature for each tensor.
+
+    A lone tensor keeps the tap's name. Parts of a tuple, list, dict or dataclass are named by their
+    place: ``encoder[1.0]``, ``output.mask``.
+    """
+    tensors = list(_tensors(value, ()))
+    if not tensors:
+        reason = f"returns {_kind(value)}, no tensor"
+        yield Feature(tap.name, call, tap.type, tap.parameters, None, reason)
+    for path, tensor in tensors:
+        name = tap.name
+        if len(tensors) > 1:
+            place = ".".join(path)
+            name += f"{separator}{place}" if separator else f"[{place}]"
+        if tensor.is_floating_point() and tensor.layout == torch.strided and tensor.ndim:
+            yield Feature(name, call, tap.type, tap.parameters, tensor, None)
+        else:
+            kind = str(tensor.dtype).removeprefix("torch.") + (" number" if not tensor.ndim else " tensor")
+            yield Feature(name, call, tap.type, tap.parameters, None, f"returns a {kind}, no floating tensor")
+
+
+def describe(error: BaseException) -> str:
+    """Say what a model raised, in one line: of TorchScript's own report, the line that matters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and lines[0].startswith("The following operation failed in the TorchScript interpreter"):
+        return lines[-1]
+    return one_line(error)
+
+
+def module_parameters(module: nn.Module) -> Iterator[torch.Tensor]:
+    """Return the floating parameters of a module; its floating buffers where it has none."""
+    found: list[torch.Tensor] = [weight for weight in module.parameters() if weight.is_floating_point()]
+    return iter(found or [buffer for buffer in module.buffers() if buffer.is_floating_point()])
+
+
+def own_parameters(module: nn.Module) -> int:
+    """Count the numbers in the parameters of a module and of what is inside it."""
+    return sum(weight.numel() for weight in module.parameters())
+
+
+def _tensors(value: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
+    if isinstance(value, torch.Tensor):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _tensors(part, (*path, str(key)))
+    elif isinstance(value, (tuple, list)):
+        for place, part in enumerate(value):
+            yield from _tensors(part, (*path, str(place)))
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _tensors(getattr(value, field.name), (*path, field.name))
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "None"
+    if isinstance(value, (tuple, list, Mapping)):
+        return f"a {type(value).__name__} without tensors"
+    return f"{type(value).__name__} values"

@@ -1,0 +1,79 @@
+"""Models made by Python code: `package.module:factory` or `path/to/file.py:factory`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from eqaudit.errors import ModelError
+from eqaudit.loader.base import AuditModel, OnValue, Runner, Tap, module_parameters, own_parameters
+from eqaudit.plan import PythonObject
+from eqaudit.pythonspec import import_object, user_code
+
+
+class EagerRunner(Runner):
+    """A module with forward hooks."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def run(self, batch: torch.Tensor, on_value: OnValue | None) -> object:
+        """Call the module with a hook on every module inside it."""
+        if on_value is None:
+            return self.module(batch)
+        handles = [_hook(name, module, on_value) for name, module in self.module.named_modules() if name]
+        try:
+            return self.module(batch)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def twin(self) -> EagerRunner:
+        """Return a float64 copy."""
+        with torch.no_grad():
+            return EagerRunner(copy.deepcopy(self.module).double())
+
+    def weights(self) -> Iterator[torch.Tensor]:
+        """Return the floating parameters."""
+        return module_parameters(self.module)
+
+
+def _hook(name: str, module: nn.Module, on_value: OnValue) -> torch.utils.hooks.RemovableHandle:
+    tap = Tap(name, type(module).__name__, own_parameters(module))
+    return module.register_forward_hook(lambda _module, _inputs, value: on_value(tap, value))
+
+
+def wrap_module(module: nn.Module, spec: str, device: torch.device) -> AuditModel:
+    """Make a module ready to be measured: it is put in eval mode and moved to the device."""
+    return AuditModel(spec, "python", None, EagerRunner(module.eval().to(device)), device)
+
+
+def load_python(spec: PythonObject, device: torch.device) -> AuditModel:
+    """Call a factory, instantiate a class, or take an instance.
+
+    Raises
+    ------
+    ModelError
+        The code cannot be imported, raises, or gives no ``torch.nn.Module``.
+    """
+    found = import_object(spec, ModelError)
+    if isinstance(found, nn.Module):
+        if spec.arguments:
+            raise ModelError(f"{spec} is a module already: it takes no --arg", "leave --arg out")
+        return wrap_module(found, str(spec), device)
+    if not callable(found):
+        raise ModelError(
+            f"{spec} is {type(found).__name__}, no factory and no module",
+            "name a function that returns the model",
+        )
+    with user_code(spec, ModelError):
+        made = found(**spec.arguments)
+    if not isinstance(made, nn.Module):
+        raise ModelError(
+            f"{spec} returns {type(made).__name__}, expected a torch.nn.Module",
+            "return the model from the factory",
+        )
+    return wrap_module(made, str(spec), device)

@@ -1,0 +1,58 @@
+"""Chance: the error between unrelated images, the yardstick of the normalised error."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class ChanceSums:
+    """Moments of one tensor's features F_i over images, in float64.
+
+    ``mean`` is the mean map, ``spread`` the sum of |F_i - mean|^2, ``power`` the sum of |F_i|^2.
+    """
+
+    count: int
+    mean: torch.Tensor
+    spread: float
+    power: float
+
+    @classmethod
+    def of_batch(cls, features: torch.Tensor) -> ChanceSums:
+        """Sum one batch of features, (B, ...); images with values that are not finite are left out."""
+        rows = features.reshape(features.shape[0], -1).double()
+        rows = rows[torch.isfinite(rows).all(dim=1)]
+        if not len(rows):
+            return cls(0, torch.zeros_like(features[0]).reshape(-1).double(), 0.0, 0.0)
+        mean = rows.mean(dim=0)
+        power = float(rows.square().sum())
+        return cls(len(rows), mean, float((rows - mean).square_().sum()), power)
+
+    def merge(self, other: ChanceSums) -> ChanceSums:
+        """Add the moments of other images (Chan, Golub and LeVeque 1979, pairwise variance)."""
+        if not self.count or not other.count:
+            return other if not self.count else self
+        count = self.count + other.count
+        shift = other.mean - self.mean
+        between = float(shift.square().sum()) * self.count * other.count / count
+        return ChanceSums(
+            count,
+            self.mean + shift * (other.count / count),
+            self.spread + other.spread + between,
+            self.power + other.power,
+        )
+
+    @property
+    def chance(self) -> float | None:
+        """The error over all pairs i != j of images; None with fewer than two, 0 without content.
+
+        sum_{i != j} |F_i - F_j|^2 = 2 n spread and sum_{i != j} (|F_i|^2 + |F_j|^2) / 2 = (n - 1) power.
+        """
+        if self.count < 2:  # noqa: PLR2004 - a pair
+            return None
+        if not self.power:
+            return 0.0
+        return math.sqrt(2 * self.count * self.spread / ((self.count - 1) * self.power))

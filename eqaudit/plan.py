@@ -1,0 +1,235 @@
+"""What is asked, parsed and checked before anything heavy is imported."""
+
+import ast
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eqaudit.errors import DataError, ModelError, UsageError
+from eqaudit.groups import Group
+
+IDENTIFIER = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
+BUILTIN_SETS = ("photos", "tissue")
+
+
+class FileModel(msgspec.Struct, frozen=True, tag="file"):
+    """A model file; its kind is found from its content."""
+
+    path: str
+
+
+class PythonObject(msgspec.Struct, frozen=True, tag="python"):
+    """Something named in Python code: a factory, a class or an instance.
+
+    ``source`` is a dotted module name, or the path of a ``.py`` file when ``is_file``.
+    """
+
+    source: str
+    attribute: str
+    is_file: bool
+    arguments: dict[str, Any] = {}
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.attribute}"
+
+
+class BuiltinData(msgspec.Struct, frozen=True, tag="builtin"):
+    """Pictures that come with the installation: ``photos`` or ``tissue``."""
+
+    name: str
+
+
+class PathData(msgspec.Struct, frozen=True, tag="path"):
+    """A folder of images, or a ``.npy`` / ``.npz`` file; ``array`` names one array of an archive."""
+
+    path: str
+    array: str = ""
+
+
+ModelSpec = FileModel | PythonObject
+DataSpec = BuiltinData | PathData | PythonObject
+
+
+class InputOptions(msgspec.Struct, frozen=True):
+    """How images become batches. ``samples`` 0 means all; sizes are in pixels."""
+
+    data: DataSpec = BuiltinData("photos")
+    samples: int = 64
+    seed: int = 0
+    batch_size: int = 16
+    input_shape: tuple[int, int, int] | None = None
+    resize: tuple[int, int] | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+class RunOptions(msgspec.Struct, frozen=True):
+    """Where the model runs. ``threads`` 0 leaves torch's default."""
+
+    device: str = "cpu"
+    threads: int = 0
+
+
+class CheckPlan(msgspec.Struct, frozen=True, tag="check"):
+    """One audit: the model, the images, the group, and which layers are measured."""
+
+    model: ModelSpec
+    inputs: InputOptions = InputOptions()
+    run: RunOptions = RunOptions()
+    group: str = "D4"
+    layers: tuple[str, ...] = ()
+    output: str = ""
+    command: tuple[str, ...] = ()
+
+
+class LayersPlan(msgspec.Struct, frozen=True, tag="layers"):
+    """List the layers of a model, without measuring."""
+
+    model: ModelSpec
+    inputs: InputOptions = InputOptions()
+    run: RunOptions = RunOptions()
+
+
+Plan = CheckPlan | LayersPlan
+
+
+def parse_model(text: str, arguments: list[str]) -> ModelSpec:
+    """Read a MODEL argument: ``FILE``, ``package.module:factory`` or ``path/to/file.py:factory``.
+
+    Raises
+    ------
+    UsageError
+        The text is none of the three, or ``--arg`` is given for a file or is not ``name=value``.
+    ModelError
+        The text names a file that does not exist.
+    """
+    if not Path(text).exists():
+        found = _parse_python(text, _parse_arguments(arguments))
+        if found is not None:
+            if found.is_file and not Path(found.source).is_file():
+                raise ModelError(f"no such file: {found.source}", "check the path before the colon")
+            return found
+        raise ModelError(
+            f"no such model file: {text}",
+            "MODEL is a file, package.module:factory, or path/to/file.py:factory",
+        )
+    if text.endswith(".py"):
+        raise UsageError(
+            f"{text} is Python source: say which factory to call", f"for example {text}:make_model"
+        )
+    if arguments:
+        raise UsageError("--arg goes with a Python factory, and MODEL is a file", "leave --arg out")
+    return FileModel(text)
+
+
+def parse_data(text: str) -> DataSpec:
+    """Read a ``--data`` value: ``builtin:NAME``, a path, ``FILE.npz:ARRAY``, or a Python callable.
+
+    Raises
+    ------
+    UsageError
+        A built-in set of that name does not exist.
+    DataError
+        The path does not exist.
+    """
+    if text.startswith("builtin:"):
+        name = text.removeprefix("builtin:")
+        if name not in BUILTIN_SETS:
+            raise UsageError(f"no built-in images {text!r}", "there are builtin:photos and builtin:tissue")
+        return BuiltinData(name)
+    if Path(text).exists():
+        return PathData(text)
+    path, _, array = text.rpartition(":")
+    if array and Path(path).is_file() and not path.endswith(".py"):
+        return PathData(path, array)
+    found = _parse_python(text, {})
+    if found is not None and (not found.is_file or Path(found.source).is_file()):
+        return found
+    raise DataError(
+        f"no such data: {text}",
+        "--data is a folder, a .npy or .npz file, builtin:photos, builtin:tissue, or file.py:function",
+    )
+
+
+def _parse_python(text: str, arguments: dict[str, Any]) -> PythonObject | None:
+    source, _, attribute = text.rpartition(":")
+    if not re.fullmatch(IDENTIFIER, attribute):
+        return None
+    if source.endswith(".py"):
+        return PythonObject(source, attribute, is_file=True, arguments=arguments)
+    if re.fullmatch(IDENTIFIER, source):
+        return PythonObject(source, attribute, is_file=False, arguments=arguments)
+    return None
+
+
+def _parse_arguments(arguments: list[str]) -> dict[str, Any]:
+    parsed: dict[str, Any] = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"--arg {argument!r} is not name=value", "for example --arg width=32")
+        try:
+            parsed[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            parsed[name] = value
+    return parsed
+
+
+def parse_group(text: str) -> str:
+    """Check a group's name: its elements must move pixels to pixels.
+
+    Raises
+    ------
+    UsageError
+        There is no such group, or it turns by angles that are no multiple of 90 degrees.
+    """
+    group = Group.named(text.upper())
+    if not all(element.exact for element in group.elements):
+        raise UsageError(
+            f"group {group.name} turns by {360 / group.rotations:g} degrees, which needs resampling",
+            "exact groups are C1 C2 C4 D1 D2 D4",
+        )
+    return group.name
+
+
+def parse_integers(option: str, text: str, count: int) -> tuple[int, ...]:
+    """Read ``count`` positive integers with commas between: a shape or a size in pixels."""
+    parts = text.replace("x", ",").split(",")
+    if len(parts) != count or not all(re.fullmatch(r"[1-9]\d{0,5}", part.strip()) for part in parts):
+        example = ",".join(["3", "224", "224"][-count:])
+        raise UsageError(
+            f"{option} {text!r} is not {count} positive integers", f"for example {option} {example}"
+        )
+    return tuple(int(part) for part in parts)
+
+
+def parse_channel_values(option: str, text: str) -> tuple[float, ...]:
+    """Read one finite number, or one per channel with commas between; ``std`` must be positive."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or not all(math.isfinite(value) for value in values):
+        raise UsageError(
+            f"{option} {text!r} is not a list of finite numbers", f"for example {option} 0.485,0.456,0.406"
+        )
+    if option == "--std" and min(values) <= 0:
+        raise UsageError(f"--std {text!r} must be positive", "images are divided by it")
+    return values
+
+
+def parse_limit(option: str, value: float) -> float:
+    """Check a limit: finite and not negative (with ``nan`` every comparison would be false)."""
+    if not math.isfinite(value) or value < 0:
+        raise UsageError(f"{option} {value} is no limit", "give a finite number, 0 or larger")
+    return value
+
+
+def parse_device(text: str) -> str:
+    """Check a device's name: ``cpu``, ``cuda`` or ``cuda:N``."""
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", text):
+        raise UsageError(f"--device {text!r} is no device", "give cpu, cuda or cuda:N")
+    return text

@@ -1,0 +1,292 @@
+"""The frozen result of an audit, to and from JSON: all that the gate and the reporters see."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from eqaudit.errors import DataError
+
+SCHEMA = "eqaudit.report/1"
+
+Class = Literal["exact", "at the floor", "approximate", "broken", "unresolved", "degenerate"]
+Cause = Literal["random", "depends on the batch"]
+HOLDING: frozenset[Class] = frozenset({"exact", "at the floor"})
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A part of the report. Numbers are finite or None; unknown keys of later versions are passed over."""
+
+
+class Tool(Record, frozen=True):
+    """What measured, and with which options."""
+
+    version: str
+    torch: str
+    python: str
+    platform: str
+    device: str
+    dtype: str
+    tf32: bool
+    threads: int
+    seed: int
+    command: list[str]
+
+
+class Model(Record, frozen=True):
+    """What was measured. ``sha256`` is of the model file's bytes; None for a Python spec."""
+
+    spec: str
+    kind: Literal["torchscript", "exported", "python", "onnx"]
+    sha256: str | None
+    parameters: int
+    note: str | None = None
+
+
+class Skipped(Record, frozen=True):
+    """Something that was not measured, and why."""
+
+    name: str
+    reason: str
+
+
+class ValueRange(Record, frozen=True):
+    """Least, mean and greatest value of what reached the model, after preprocessing."""
+
+    minimum: float
+    mean: float
+    maximum: float
+
+
+class Inputs(Record, frozen=True):
+    """The images as the model received them. ``shape`` is [C, H, W]."""
+
+    source: str
+    samples: int
+    shape: tuple[int, int, int]
+    shape_reason: str
+    preprocessing: list[str]
+    boundary: str
+    fingerprint: str
+    skipped: list[Skipped]
+    values: ValueRange
+    batch_size: int
+
+
+class GroupElement(Record, frozen=True):
+    """One element of the group. ``exact`` means that it moves pixels and never interpolates."""
+
+    name: str
+    degrees: float
+    mirrored: bool
+    exact: bool
+
+
+class GroupRecord(Record, frozen=True):
+    """The group that was asked for."""
+
+    name: str
+    elements: list[GroupElement]
+
+
+class ElementError(Record, frozen=True):
+    """The equivariance error of one tensor at one element.
+
+    ``error`` is relative (0 perfect, 2 the worst), ``normalised`` is its share of ``chance``, the error
+    between unrelated images. ``float64_error`` is None where no float64 rerun was needed or possible.
+    """
+
+    element: str
+    class_: Class = msgspec.field(name="class")
+    error: float | None
+    normalised: float | None
+    ci95: tuple[float, float] | None
+    p50: float | None
+    p95: float | None
+    worst_image: str | None
+    floor: float | None
+    chance: float | None
+    trivial_error: float | None
+    float64_error: float | None
+    float64_normalised: float | None
+    nonfinite: int
+
+
+class Representation(Record, frozen=True):
+    """How the channels of a layer turn with the image; ``trivial`` means not at all."""
+
+    kind: Literal["trivial"]
+    order: int
+    relation_error: float | None = None
+
+
+class Layer(Record, frozen=True):
+    """One call of one module. ``shape`` is that of one image's feature, without the batch.
+
+    ``same_as`` names the layer whose tensor this one hands on unchanged.
+    """
+
+    name: str
+    call: int
+    type: str
+    shape: list[int] | None
+    layout: str | None
+    parameters: int
+    skipped: str | None
+    degenerate: bool
+    same_as: str | None
+    representation: Representation | None
+    errors: list[ElementError]
+
+
+class Output(Layer, frozen=True):
+    """One tensor of the model's output; ``gating`` on the one that is judged."""
+
+    gating: bool
+
+
+class ElementConsistency(Record, frozen=True):
+    """Share of images whose predicted class at the element equals that of the unmoved image."""
+
+    element: str
+    consistency: float
+    ci95: tuple[float, float]
+
+
+class Predictions(Record, frozen=True):
+    """What the model decides, where its output is class scores."""
+
+    task: Literal["classification"]
+    output: str
+    classes: int
+    by_element: list[ElementConsistency]
+    orbit_consistency: float
+    orbit_ci95: tuple[float, float]
+
+
+class PerImage(Record, frozen=True):
+    """Values for each image, for the gating output. Errors that are not finite are None."""
+
+    ids: list[str]
+    output: dict[str, list[float | None]]
+    predicted: dict[str, list[int]]
+
+
+class Determinism(Record, frozen=True):
+    """Relative differences of the output on the first batch: run again, and rebatched.
+
+    ``rebatch`` runs its images in another order and split in two; None where that cannot be done.
+    ``cause`` is None when the model is deterministic.
+    """
+
+    repeat: float | None
+    rebatch: float | None
+    cause: Cause | None
+    note: str | None = None
+
+
+class ElementClass(Record, frozen=True):
+    """The class of the gating output at one element."""
+
+    element: str
+    class_: Class = msgspec.field(name="class")
+
+
+class Verdict(Record, frozen=True):
+    """The largest group that holds on the gating output, and one sentence to quote."""
+
+    holds: str
+    sentence: str
+    by_element: list[ElementClass]
+
+
+class GateCheck(Record, frozen=True):
+    """One limit that was compared."""
+
+    name: str
+    value: float | str | None
+    limit: float | str
+    passed: bool
+    reason: str
+
+
+class Gate(Record, frozen=True):
+    """Whether the audit passed, and every check that decided it."""
+
+    passed: bool
+    checks: list[GateCheck]
+
+
+class ListedLayer(Record, frozen=True):
+    """One layer of a model, without measurement."""
+
+    name: str
+    call: int
+    type: str
+    parameters: int
+    shape: list[int] | None
+    skipped: str | None
+
+
+class Listing(Record, frozen=True):
+    """The layers of a model in order of execution, for one input of ``input_shape``."""
+
+    model: Model
+    input_shape: tuple[int, int, int]
+    shape_reason: str
+    layers: list[ListedLayer]
+
+
+class Report(Record, frozen=True, kw_only=True):
+    """One audit. See ``report.schema.json`` beside this file."""
+
+    schema: str = SCHEMA
+    tool: Tool
+    model: Model
+    inputs: Inputs
+    group: GroupRecord
+    layers: list[Layer]
+    outputs: list[Output]
+    predictions: Predictions | None
+    segmentation: None = None
+    per_image: PerImage | None
+    determinism: Determinism
+    float64_images: int
+    warnings: list[str]
+    verdict: Verdict | None = None
+    gate: Gate | None = None
+
+    @property
+    def gating_output(self) -> Output:
+        """The output tensor that the gate judges."""
+        return next(output for output in self.outputs if output.gating)
+
+
+def to_json(report: Report | Listing) -> bytes:
+    """Encode a report; the same report gives the same bytes."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+
+
+def from_json(content: bytes, name: str = "report") -> Report:
+    """Decode a report.
+
+    Raises
+    ------
+    DataError
+        The bytes are no JSON, or no report of this schema; says where.
+    """
+    try:
+        report = msgspec.json.decode(content, type=Report)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{name} is no eqaudit report: {error}", "write one with eqaudit check --json"
+        ) from error
+    if report.schema != SCHEMA:
+        raise DataError(
+            f"{name} has schema {report.schema!r}, expected {SCHEMA!r}", "use the eqaudit that wrote it"
+        )
+    return report
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a report, generated from the types."""
+    return msgspec.json.schema(Report)

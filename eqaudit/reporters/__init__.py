@@ -1,0 +1,1 @@
+"""A report, shown: one file for each way. No torch here."""

@@ -1,0 +1,70 @@
+"""Resampling, quantiles and histograms over images. numpy only, no randomness but by seed."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+LAYER_REPLICATES = 200
+OUTPUT_REPLICATES = 1_000
+CONFIDENCE = 0.95
+
+BINS_PER_DECADE = 50
+LOWEST_DECADE, HIGHEST_DECADE = -18, 2
+BINS = BINS_PER_DECADE * (HIGHEST_DECADE - LOWEST_DECADE)
+
+
+def poisson_weights(seed: int, first_image: int, images: int) -> Floats:
+    """Return bootstrap weights, (images, `LAYER_REPLICATES`).
+
+    Each weight is Poisson distributed with mean 1 and depends only on the seed, the number of the
+    image and the replicate, so that weighted sums of shards add up to those of one run.
+    """
+    rows = [
+        np.random.Generator(np.random.Philox(key=[seed, image])).poisson(1.0, LAYER_REPLICATES)
+        for image in range(first_image, first_image + images)
+    ]
+    return np.array(rows, dtype=np.float64).reshape(images, LAYER_REPLICATES)
+
+
+def percentile_interval(replicates: Floats) -> tuple[float, float] | None:
+    """Return the 95 % percentile interval of bootstrap replicates; None without two finite ones."""
+    finite = replicates[np.isfinite(replicates)]
+    if finite.size < 2:  # noqa: PLR2004 - an interval has two ends
+        return None
+    low, high = np.quantile(finite, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def bootstrap_indices(seed: int, images: int) -> Integers:
+    """Return resamples of ``images`` images with replacement, (`OUTPUT_REPLICATES`, images)."""
+    return np.random.default_rng(seed).integers(0, images, (OUTPUT_REPLICATES, images))
+
+
+def bootstrap_ratio(numerator: Floats, denominator: Floats, resamples: Integers) -> Floats:
+    """Return sqrt(sum numerator / sum denominator) for each resample of the images, (replicates,)."""
+    return root_ratio(numerator[resamples].sum(axis=1), denominator[resamples].sum(axis=1))
+
+
+def root_ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """Return sqrt(numerator / denominator); 0 / 0 is 0: two tensors without content agree."""
+    safe = np.where(denominator > 0, denominator, 1.0)
+    return np.sqrt(numerator / safe)
+
+
+def log_histogram(values: Floats) -> Integers:
+    """Count values in `BINS` fixed, log-spaced bins; what lies outside goes to the first and last."""
+    places = (np.log10(np.maximum(values, 10.0**LOWEST_DECADE)) - LOWEST_DECADE) * BINS_PER_DECADE
+    return np.bincount(np.clip(places.astype(np.int64), 0, BINS - 1), minlength=BINS)
+
+
+def histogram_quantile(counts: Integers, share: float) -> float | None:
+    """Return a quantile of a log histogram, within half a bin (2.3 %); None when it is empty."""
+    total = int(counts.sum())
+    if not total:
+        return None
+    place = int(np.searchsorted(np.cumsum(counts), share * total, side="left"))
+    if place == 0:
+        return 0.0
+    return float(10.0 ** (LOWEST_DECADE + (place + 0.5) / BINS_PER_DECADE))

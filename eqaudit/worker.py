@@ -1,0 +1,310 @@
+"""The measuring stack in a child process: a plan in, progress and a report out.
+
+The parent imports no torch. A model that crashes, loops, exits, prints or eats memory does so in the
+child, whose standard streams are a pipe; events come back as lines of JSON on a pipe of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import IO
+
+import msgspec
+
+from eqaudit.errors import EqauditError, ExitCode, WorkerError
+from eqaudit.plan import CheckPlan, LayersPlan, Plan
+from eqaudit.report import Listing, Report
+
+CHUNK = 1 << 16
+KEPT_OUTPUT = 1 << 20
+GRACE_SECONDS = 2.0
+
+# glibc gives big blocks back to the system at once and faults them in again for every batch; blocks up
+# to these sizes are kept instead.
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "8589934592",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+SAFE_LOADING = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """How many of how many images a stage has done; ``total`` 0 when it cannot be counted."""
+
+    stage: str
+    done: int
+    total: int
+
+
+class Finished(msgspec.Struct, frozen=True, tag="finished"):
+    """The result."""
+
+    result: msgspec.Raw
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """The audit cannot be done; ``traceback`` is empty but for errors of ours."""
+
+    message: str
+    hint: str
+    exit_code: int
+    traceback: str = ""
+
+
+Event = Progress | Finished | Failed
+OnProgress = Callable[[Progress], None]
+OnOutput = Callable[[str], None]
+
+
+class InternalError(Exception):
+    """A bug of ours in the measuring process; the text is its traceback."""
+
+
+def run_check(plan: CheckPlan, timeout: float, on_progress: OnProgress, on_output: OnOutput) -> Report:
+    """Run an audit in a child process.
+
+    Parameters
+    ----------
+    plan
+        What is asked.
+    timeout
+        Seconds after which the child is ended; 0 for no limit.
+    on_progress
+        Called with each progress event.
+    on_output
+        Called with what the model printed, undecoded bytes replaced, not escaped.
+
+    Raises
+    ------
+    EqauditError
+        The child reported one, died, or ran out of time.
+    InternalError
+        The child met a bug of ours.
+    """
+    return msgspec.json.decode(_run(plan, timeout, on_progress, on_output), type=Report)
+
+
+def run_layers(plan: LayersPlan, timeout: float, on_progress: OnProgress, on_output: OnOutput) -> Listing:
+    """List the layers of a model in a child process; parameters and errors as in `run_check`."""
+    return msgspec.json.decode(_run(plan, timeout, on_progress, on_output), type=Listing)
+
+
+def _run(plan: Plan, timeout: float, on_progress: OnProgress, on_output: OnOutput) -> bytes:
+    with _child(plan) as child:
+        try:
+            return _Conversation(child, timeout, on_progress, on_output).result()
+        finally:
+            _end(child.process)
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    process: subprocess.Popen[bytes]
+    events: IO[bytes]
+
+
+@contextlib.contextmanager
+def _child(plan: Plan) -> Iterator[_Child]:
+    """Start the child with the plan on its standard input, which stays open as a sign that we live."""
+    read_end, write_end = os.pipe()
+    threads = plan.run.threads
+    environment = os.environ | ALLOCATOR | SAFE_LOADING
+    if threads:
+        environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    with open(read_end, "rb") as events:  # noqa: PTH123 - a descriptor, not a path
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own module, by this interpreter
+                [sys.executable, "-P", "-m", "eqaudit.worker", str(write_end)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(write_end,),
+                start_new_session=True,
+                env=environment,
+                bufsize=0,
+            )
+        finally:
+            os.close(write_end)
+        with process:
+            try:
+                _send(process, msgspec.json.encode(plan) + b"\n")
+                yield _Child(process, events)
+            finally:
+                _end(process)
+
+
+def _send(process: subprocess.Popen[bytes], line: bytes) -> None:
+    # A child that died already says why on its other pipes.
+    with contextlib.suppress(BrokenPipeError):
+        if process.stdin is not None:
+            process.stdin.write(line)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the child and whatever it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@dataclass(slots=True)
+class _Conversation:
+    """Reads events and output until the child is done, the time is up, or it dies."""
+
+    child: _Child
+    timeout: float
+    on_progress: OnProgress
+    on_output: OnOutput
+    stage: str = "starting"
+    tail: deque[bytes] = field(default_factory=lambda: deque(maxlen=KEPT_OUTPUT // CHUNK))
+    _buffer: bytes = b""
+    _answer: bytes | None = None
+
+    def result(self) -> bytes:
+        """Return the encoded result of the child."""
+        deadline = time.monotonic() + self.timeout if self.timeout else None
+        with selectors.DefaultSelector() as selector:
+            for pipe in (self.child.events, self.child.process.stdout):
+                if pipe is not None:
+                    os.set_blocking(pipe.fileno(), False)
+                    selector.register(pipe, selectors.EVENT_READ)
+            while self._answer is None and selector.get_map():
+                self._step(selector, deadline)
+        if self._answer is None:
+            raise self._death()
+        return self._answer
+
+    def _step(self, selector: selectors.BaseSelector, deadline: float | None) -> None:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise WorkerError(
+                f"no result after {self.timeout:g} s, while {self.stage}: the time is up",
+                "allow more with --timeout SECONDS, or measure fewer images with --samples",
+            )
+        for ready, _ in selector.select(left):
+            chunk = os.read(ready.fd, CHUNK)
+            if not chunk:
+                selector.unregister(ready.fileobj)
+                if ready.fileobj is self.child.events:
+                    self._stop_listening(selector)
+                    return
+            elif ready.fileobj is self.child.events:
+                self._read_events(chunk)
+            else:
+                self.tail.append(chunk)
+                self.on_output(chunk.decode("utf-8", "replace"))
+
+    def _stop_listening(self, selector: selectors.BaseSelector) -> None:
+        # Without events there is nothing to wait for: a grandchild may hold the output pipe open for ever.
+        for ready in list(selector.get_map().values()):
+            selector.unregister(ready.fileobj)
+
+    def _read_events(self, chunk: bytes) -> None:
+        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
+        for line in lines:
+            match msgspec.json.decode(line, type=Event):
+                case Progress() as progress:
+                    self.stage = progress.stage
+                    self.on_progress(progress)
+                case Finished(result):
+                    self._answer = bytes(result)
+                case Failed(message, hint, code, trace):
+                    if code == ExitCode.INTERNAL:
+                        raise InternalError(trace)
+                    raise _rebuild(message, hint, code)
+
+    def _death(self) -> EqauditError:
+        try:
+            code = self.child.process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return WorkerError(f"the measuring process closed its pipe while {self.stage}", _BLAME)
+        if code < 0:
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+            memory = "; was the memory used up?" if -code == signal.SIGKILL else ""
+            return WorkerError(
+                f"the measuring process was ended by {name} while {self.stage}{memory}", _BLAME
+            )
+        return WorkerError(
+            f"the model ended its process with exit code {code} while {self.stage}{self._last_words()}",
+            _BLAME,
+        )
+
+    def _last_words(self) -> str:
+        lines = b"".join(self.tail).decode("utf-8", "replace").strip().splitlines()
+        return f"; it last printed: {lines[-1][:200]}" if lines else ""
+
+
+_BLAME = "the model's own code did this: run it alone, or with --verbose to see what it prints"
+
+
+def _rebuild(message: str, hint: str, code: int) -> EqauditError:
+    error = EqauditError(message, hint)
+    error.exit_code = ExitCode(code)
+    return error
+
+
+def main(arguments: list[str]) -> None:
+    """Run one plan: the entry of the child process."""
+    events = open(int(arguments[0]), "wb", buffering=0)  # noqa: PTH123, SIM115 - lives as long as the process
+    os.set_inheritable(events.fileno(), False)
+    plan = msgspec.json.decode(sys.stdin.buffer.readline(), type=Plan)
+    threading.Thread(target=_die_with_parent, args=[_take_standard_input()], daemon=True).start()
+
+    def send(event: Event) -> None:
+        line = msgspec.json.encode(event) + b"\n"
+        while line:
+            line = line[events.write(line) :]
+
+    send(_measure(plan, lambda stage, done, total: send(Progress(stage, done, total))))
+    sys.stdout.flush()
+    # The model may have left threads or exit handlers behind; nothing of theirs is wanted.
+    os._exit(0)
+
+
+def _measure(plan: Plan, progress: Callable[[str, int, int], None]) -> Event:
+    try:
+        from eqaudit import engine  # noqa: PLC0415 - only here is torch imported
+
+        result = (
+            engine.check(plan, progress)
+            if isinstance(plan, CheckPlan)
+            else engine.list_layers(plan, progress)
+        )
+        return Finished(msgspec.Raw(msgspec.json.encode(result)))
+    except EqauditError as error:
+        return Failed(error.message, error.hint, error.exit_code)
+    except MemoryError:
+        return Failed("not enough memory", "use a smaller --batch-size", ExitCode.CANNOT_RUN)
+    except Exception:  # noqa: BLE001 - a bug of ours is reported as such, with its traceback
+        return Failed("internal error", "", ExitCode.INTERNAL, traceback.format_exc())
+
+
+def _take_standard_input() -> int:
+    """Leave the model an empty standard input; return the parent's pipe."""
+    parent = os.dup(0)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+    return parent
+
+
+def _die_with_parent(parent: int) -> None:
+    while os.read(parent, 1):
+        pass
+    os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
