@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgspec
 
 from eqaudit.errors import ExitCode
-from eqaudit.report import HOLDING, ElementError, Gate, GateCheck, Report
+from eqaudit.report import HOLDING, Gate, GateCheck, Report
 from eqaudit.verdict import conclude, format_error
 
 DETERMINISM_LIMIT = 1e-5
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What is allowed. Without ``max_error`` the group must hold on the gating output."""
+    """What is allowed: relative errors, shares of chance, and the least share of equal predictions.
+
+    Without ``max_error`` and ``max_normalised_error`` the group must hold on the gating output.
+    """
 
     max_error: float | None = None
+    max_normalised_error: float | None = None
+    max_layer_error: float | None = None
+    min_consistency: float | None = None
 
 
 def judge(report: Report, limits: Limits) -> Report:
     """Return the report with its verdict and gate."""
-    checks = [_finite(report), _deterministic(report), _depends_on_input(report), _errors(report, limits)]
+    checks = [_finite(report), _deterministic(report), _depends_on_input(report), *_errors(report, limits)]
+    if limits.max_layer_error is not None:
+        checks.append(_layer_errors(report, limits.max_layer_error))
+    if limits.min_consistency is not None:
+        checks.append(_consistency(report, limits.min_consistency))
     gate = Gate(all(check.passed for check in checks), checks)
     return msgspec.structs.replace(report, verdict=conclude(report), gate=gate)
 
@@ -77,25 +89,56 @@ def _depends_on_input(report: Report) -> GateCheck:
     return GateCheck("depends on input", "degenerate" if degenerate else "yes", "yes", not degenerate, reason)
 
 
-def _errors(report: Report, limits: Limits) -> GateCheck:
+def _errors(report: Report, limits: Limits) -> list[GateCheck]:
+    output = report.gating_output
+    checks = []
+    if limits.max_error is not None:
+        errors = {f"{output.name} at {error.element}": error.error for error in output.errors}
+        checks.append(_largest("max error", "error", errors, limits.max_error))
+    if limits.max_normalised_error is not None:
+        shares = {f"{output.name} at {error.element}": error.normalised for error in output.errors}
+        checks.append(
+            _largest("max normalised error", "share of chance", shares, limits.max_normalised_error)
+        )
+    return checks or [_holds(report)]
+
+
+def _holds(report: Report) -> GateCheck:
     errors = report.gating_output.errors
-    if limits.max_error is None:
-        held = sum(error.class_ in HOLDING for error in errors)
-        passed = bool(errors) and held == len(errors)
-        counts = ", ".join(f"{count} {name}" for name, count in _count(errors).items())
-        asked = f"{report.group.name} must hold on {report.gating_output.name}"
-        reason = f"{asked}: {held} of {len(errors)} elements hold ({counts or 'none measured'})"
-        return GateCheck("group holds", held, len(errors), passed, reason)
-    worst = max((error.error for error in errors if error.error is not None), default=None)
-    whole = worst is not None and all(error.error is not None for error in errors)
-    passed = whole and worst is not None and worst <= limits.max_error
-    found = f"the largest error of {report.gating_output.name} is {format_error(worst)}"
-    reason = f"{found}, the limit {format_error(limits.max_error)}"
-    return GateCheck("max error", worst, limits.max_error, passed, reason)
+    held = sum(error.class_ in HOLDING for error in errors)
+    counts = ", ".join(f"{count} {name}" for name, count in Counter(error.class_ for error in errors).items())
+    asked = f"{report.group.name} must hold on {report.gating_output.name}"
+    reason = f"{asked}: {held} of {len(errors)} elements hold ({counts or 'none measured'})"
+    return GateCheck("group holds", held, len(errors), bool(errors) and held == len(errors), reason)
 
 
-def _count(errors: list[ElementError]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for error in errors:
-        counts[error.class_] = counts.get(error.class_, 0) + 1
-    return counts
+def _layer_errors(report: Report, limit: float) -> GateCheck:
+    errors = {
+        f"{layer.name} at {error.element}": error.error for layer in report.layers for error in layer.errors
+    }
+    return _largest("max layer error", "error of a layer", errors, limit)
+
+
+def _largest(name: str, what: str, values: dict[str, float | None], limit: float) -> GateCheck:
+    """Compare the largest value; one that is missing (not finite, or one image) can pass no limit."""
+    missing = next((where for where, value in values.items() if value is None), None)
+    if not values or missing is not None:
+        reason = f"the {what} is not known for {missing}" if missing else f"no {what} was measured"
+        return GateCheck(name, None, limit, False, reason)
+    where, worst = max(values.items(), key=lambda pair: pair[1] or 0.0)
+    passed = worst is not None and worst <= limit
+    reason = f"the largest {what} is {format_error(worst)} ({where}), the limit {format_error(limit)}"
+    return GateCheck(name, worst, limit, passed, reason)
+
+
+def _consistency(report: Report, limit: float) -> GateCheck:
+    rows = report.predictions.by_element if report.predictions else []
+    shares = {row.element: row.consistency for row in rows if row.consistency is not None}
+    if not shares or len(shares) < len(rows):
+        reason = f"{report.gating_output.name} gives no class scores to compare"
+        return GateCheck("min consistency", None, limit, False, reason)
+    element, least = min(shares.items(), key=lambda pair: pair[1])
+    reason = f"the predicted class is kept for {100 * least:.4g} % of the images at {element}"
+    return GateCheck(
+        "min consistency", least, limit, least >= limit, f"{reason}, at least {100 * limit:.4g} % asked"
+    )

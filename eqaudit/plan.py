@@ -102,16 +102,25 @@ def parse_model(text: str, arguments: list[str]) -> ModelSpec:
     Raises
     ------
     UsageError
-        The text is none of the three, or ``--arg`` is given for a file or is not ``name=value``.
+        The text is empty or names no factory in its file or module, or ``--arg`` is given for a file or
+        is not ``name=value``.
     ModelError
         The text names a file that does not exist.
     """
+    if not text:
+        raise UsageError("MODEL is empty", "give a file, package.module:factory, or path/to/file.py:factory")
     if not Path(text).exists():
         found = _parse_python(text, _parse_arguments(arguments))
         if found is not None:
             if found.is_file and not Path(found.source).is_file():
                 raise ModelError(f"no such file: {found.source}", "check the path before the colon")
             return found
+        source, colon, attribute = text.rpartition(":")
+        if colon and (source.endswith(".py") or not source or not attribute):
+            raise UsageError(
+                f"{text} names no factory",
+                "MODEL is a file, package.module:factory, or path/to/file.py:factory",
+            )
         raise ModelError(
             f"no such model file: {text}",
             "MODEL is a file, package.module:factory, or path/to/file.py:factory",
@@ -131,10 +140,12 @@ def parse_data(text: str) -> DataSpec:
     Raises
     ------
     UsageError
-        A built-in set of that name does not exist.
+        The text is empty, or a built-in set of that name does not exist.
     DataError
         The path does not exist.
     """
+    if not text:
+        raise UsageError("--data is empty", "leave it out for builtin:photos")
     if text.startswith("builtin:"):
         name = text.removeprefix("builtin:")
         if name not in BUILTIN_SETS:
@@ -221,10 +232,11 @@ def parse_channel_values(option: str, text: str) -> tuple[float, ...]:
     return values
 
 
-def parse_limit(option: str, value: float) -> float:
-    """Check a limit: finite and not negative (with ``nan`` every comparison would be false)."""
-    if not math.isfinite(value) or value < 0:
-        raise UsageError(f"{option} {value} is no limit", "give a finite number, 0 or larger")
+def parse_limit(option: str, value: float, largest: float = math.inf) -> float:
+    """Check a limit: finite, from 0 (with ``nan`` every comparison would be false)."""
+    if not math.isfinite(value) or not 0 <= value <= largest:
+        upper = "0 or larger" if largest == math.inf else f"from 0 to {largest:g}"
+        raise UsageError(f"{option} {value} is no limit", f"give a finite number, {upper}")
     return value
 
 
@@ -233,3 +245,8 @@ def parse_device(text: str) -> str:
     if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", text):
         raise UsageError(f"--device {text!r} is no device", "give cpu, cuda or cuda:N")
     return text
+
+
+def parse_optional_limit(option: str, value: float | None, largest: float = math.inf) -> float | None:
+    """Check a limit if it was given."""
+    return None if value is None else parse_limit(option, value, largest)

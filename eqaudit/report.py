@@ -148,27 +148,37 @@ class ElementConsistency(Record, frozen=True):
     """Share of images whose predicted class at the element equals that of the unmoved image."""
 
     element: str
-    consistency: float
-    ci95: tuple[float, float]
+    consistency: float | None
+    ci95: tuple[float, float] | None
 
 
 class Predictions(Record, frozen=True):
-    """What the model decides, where its output is class scores."""
+    """What the model decides, where its output is class scores.
+
+    ``images`` counts those whose scores are finite at every element; the others enter no share.
+    """
 
     task: Literal["classification"]
     output: str
     classes: int
+    images: int
     by_element: list[ElementConsistency]
-    orbit_consistency: float
-    orbit_ci95: tuple[float, float]
+    orbit_consistency: float | None
+    orbit_ci95: tuple[float, float] | None
 
 
 class PerImage(Record, frozen=True):
-    """Values for each image, for the gating output. Errors that are not finite are None."""
+    """Values for each image, for the gating output.
+
+    Errors that are not finite are None; the class of scores that are not finite is -1. In a file of
+    many values they stand in ``file`` beside the report instead, a NumPy archive named with its sha256.
+    """
 
     ids: list[str]
     output: dict[str, list[float | None]]
     predicted: dict[str, list[int]]
+    file: str | None = None
+    sha256: str | None = None
 
 
 class Determinism(Record, frozen=True):

@@ -1,13 +1,18 @@
 """The measuring stack in a child process: a plan in, progress and a report out.
 
 The parent imports no torch. A model that crashes, loops, exits, prints or eats memory does so in the
-child, whose standard streams are a pipe; events come back as lines of JSON on a pipe of its own.
+child, whose standard streams are a pipe; events come back as lines of JSON on a pipe of their own, and
+whatever else stands there is an error of the model.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import json
 import os
+import pickle
+import re
 import selectors
 import signal
 import subprocess
@@ -18,7 +23,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, assert_never
 
 import msgspec
 
@@ -59,7 +64,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
     message: str
     hint: str
-    exit_code: int
+    exit_code: ExitCode
     traceback: str = ""
 
 
@@ -135,21 +140,27 @@ def _child(plan: Plan) -> Iterator[_Child]:
                 env=environment,
                 bufsize=0,
             )
+        except OSError as error:
+            raise WorkerError(
+                f"the measuring process cannot be started: {error.strerror}",
+                "are there too many processes, or too many open files?",
+            ) from error
         finally:
             os.close(write_end)
         with process:
             try:
-                _send(process, msgspec.json.encode(plan) + b"\n")
+                _send(process, plan)
                 yield _Child(process, events)
             finally:
                 _end(process)
 
 
-def _send(process: subprocess.Popen[bytes], line: bytes) -> None:
+def _send(process: subprocess.Popen[bytes], plan: Plan) -> None:
+    # JSON cannot hold a file name that is no UTF-8, nor the tuples and bytes that --arg takes.
     # A child that died already says why on its other pipes.
     with contextlib.suppress(BrokenPipeError):
         if process.stdin is not None:
-            process.stdin.write(line)
+            process.stdin.write(pickle.dumps(plan))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -169,6 +180,9 @@ class _Conversation:
     on_output: OnOutput
     stage: str = "starting"
     tail: deque[bytes] = field(default_factory=lambda: deque(maxlen=KEPT_OUTPUT // CHUNK))
+    _decoder: codecs.IncrementalDecoder = field(
+        default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace")
+    )
     _buffer: bytes = b""
     _answer: bytes | None = None
 
@@ -204,7 +218,7 @@ class _Conversation:
                 self._read_events(chunk)
             else:
                 self.tail.append(chunk)
-                self.on_output(chunk.decode("utf-8", "replace"))
+                self.on_output(self._decoder.decode(chunk))
 
     def _stop_listening(self, selector: selectors.BaseSelector) -> None:
         # Without events there is nothing to wait for: a grandchild may hold the output pipe open for ever.
@@ -214,7 +228,7 @@ class _Conversation:
     def _read_events(self, chunk: bytes) -> None:
         *lines, self._buffer = (self._buffer + chunk).split(b"\n")
         for line in lines:
-            match msgspec.json.decode(line, type=Event):
+            match _decode(line):
                 case Progress() as progress:
                     self.stage = progress.stage
                     self.on_progress(progress)
@@ -224,6 +238,8 @@ class _Conversation:
                     if code == ExitCode.INTERNAL:
                         raise InternalError(trace)
                     raise _rebuild(message, hint, code)
+                case unreachable:
+                    assert_never(unreachable)
 
     def _death(self) -> EqauditError:
         try:
@@ -249,9 +265,17 @@ class _Conversation:
 _BLAME = "the model's own code did this: run it alone, or with --verbose to see what it prints"
 
 
-def _rebuild(message: str, hint: str, code: int) -> EqauditError:
+def _decode(line: bytes) -> Event:
+    try:
+        event: Event = msgspec.json.decode(line, type=Event)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise WorkerError("the measuring process sent what is no event", _BLAME) from error
+    return event
+
+
+def _rebuild(message: str, hint: str, code: ExitCode) -> EqauditError:
     error = EqauditError(message, hint)
-    error.exit_code = ExitCode(code)
+    error.exit_code = code
     return error
 
 
@@ -259,11 +283,11 @@ def main(arguments: list[str]) -> None:
     """Run one plan: the entry of the child process."""
     events = open(int(arguments[0]), "wb", buffering=0)  # noqa: PTH123, SIM115 - lives as long as the process
     os.set_inheritable(events.fileno(), False)
-    plan = msgspec.json.decode(sys.stdin.buffer.readline(), type=Plan)
+    plan: Plan = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by our parent, see _send
     threading.Thread(target=_die_with_parent, args=[_take_standard_input()], daemon=True).start()
 
     def send(event: Event) -> None:
-        line = msgspec.json.encode(event) + b"\n"
+        line = _encode(event) + b"\n"
         while line:
             line = line[events.write(line) :]
 
@@ -282,13 +306,22 @@ def _measure(plan: Plan, progress: Callable[[str, int, int], None]) -> Event:
             if isinstance(plan, CheckPlan)
             else engine.list_layers(plan, progress)
         )
-        return Finished(msgspec.Raw(msgspec.json.encode(result)))
+        return Finished(msgspec.Raw(_encode(result)))
     except EqauditError as error:
         return Failed(error.message, error.hint, error.exit_code)
     except MemoryError:
         return Failed("not enough memory", "use a smaller --batch-size", ExitCode.CANNOT_RUN)
     except Exception:  # noqa: BLE001 - a bug of ours is reported as such, with its traceback
         return Failed("internal error", "", ExitCode.INTERNAL, traceback.format_exc())
+
+
+def _encode(value: Event | Report | Listing) -> bytes:
+    """Encode as JSON; bytes of a name that are no UTF-8 are spelled out, as a reader is shown them."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False)
+        return re.sub("[\ud800-\udfff]", lambda found: f"\\\\u{ord(found[0]):04x}", text).encode()
 
 
 def _take_standard_input() -> int:

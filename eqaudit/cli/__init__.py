@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from eqaudit.cli import check, layers
+from eqaudit.cli import check, layers, render
+from eqaudit.cli.help import Command, Group
 from eqaudit.cli.output import write_error, write_stderr, write_stdout
 from eqaudit.errors import EqauditError, ExitCode, UsageError
 from eqaudit.version import __version__
@@ -16,6 +17,7 @@ from eqaudit.worker import InternalError
 
 app = typer.Typer(
     name="eqaudit",
+    cls=Group,
     help="Audit vision models for equivariance to rotations and reflections.",
     epilog="Example: eqaudit check model.pt --group C4",
     no_args_is_help=True,
@@ -23,8 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(epilog=check.EXAMPLES)(check.check)
-app.command(epilog=layers.EXAMPLES)(layers.layers)
+app.command(cls=Command, epilog=check.EXAMPLES)(check.check)
+app.command(cls=Command, epilog=layers.EXAMPLES)(layers.layers)
+app.command(cls=Command, epilog=render.EXAMPLES)(render.render)
 
 
 def _print_version(value: bool) -> None:
@@ -51,10 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
         Without the program's name; those of the process when left out.
     """
     try:
-        return int(app(arguments, standalone_mode=False) or ExitCode.PASSED)
-    except KeyboardInterrupt:
-        write_stderr("interrupted: nothing was written")
-        return ExitCode.INTERRUPTED
+        code = int(app(arguments, standalone_mode=False) or ExitCode.PASSED)
+    except (KeyboardInterrupt, typer.Abort):
+        code = ExitCode.INTERRUPTED
     except EqauditError as error:
         write_error(error)
         return error.exit_code
@@ -66,6 +68,10 @@ def main(arguments: list[str] | None = None) -> int:
             return _report_bug(traceback.format_exc())
         write_error(usage)
         return usage.exit_code
+    # Typer makes Ctrl-C into this code, or into Abort in its older versions.
+    if code == ExitCode.INTERRUPTED:
+        write_stderr("interrupted: nothing was written")
+    return code
 
 
 def _usage_error(error: Exception) -> UsageError | None:
@@ -75,7 +81,9 @@ def _usage_error(error: Exception) -> UsageError | None:
         return None
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "eqaudit"
-    return UsageError(" ".join(describe().split()), f"see {command} --help")
+    # After a help page that nobody asked for, typer has nothing more to say.
+    message = " ".join(describe().split()) or "no command was given"
+    return UsageError(message, f"see {command} --help")
 
 
 def _report_bug(trace: str) -> int:

@@ -9,17 +9,27 @@ import typer
 
 from eqaudit.cli import options
 from eqaudit.cli.output import (
+    check_folder,
     check_output,
     require_stdout,
     stdout_style,
-    write_file,
+    write_pictures,
+    write_report,
     write_stderr,
     write_stdout,
 )
 from eqaudit.cli.progress import model_output, progress_bar
 from eqaudit.errors import ExitCode
 from eqaudit.gate import Limits, exit_code, incomplete, judge
-from eqaudit.plan import CheckPlan, FileModel, PathData, parse_group, parse_limit, parse_model
+from eqaudit.plan import (
+    CheckPlan,
+    FileModel,
+    PathData,
+    parse_group,
+    parse_limit,
+    parse_model,
+    parse_optional_limit,
+)
 from eqaudit.report import Report, to_json
 from eqaudit.reporters.base import show
 from eqaudit.reporters.terminal import render_check, render_verdict
@@ -59,6 +69,16 @@ def check(
         float | None,
         typer.Option(metavar="E", help="Allow this relative error, instead of asking that the group holds."),
     ] = None,
+    max_normalised_error: Annotated[
+        float | None, typer.Option(metavar="S", help="Allow this share of chance (0.1 is 10 %), likewise.")
+    ] = None,
+    max_layer_error: Annotated[
+        float | None, typer.Option(metavar="E", help="Also require of every measured layer, as plain maps.")
+    ] = None,
+    min_consistency: Annotated[
+        float | None, typer.Option(metavar="P", help="Also require this share of equal predictions (0 to 1).")
+    ] = None,
+    plots: options.Plots = None,
     no_gate: Annotated[bool, typer.Option("--no-gate", help="Exit with 0 also when the gate fails.")] = False,
     strict: Annotated[
         bool,
@@ -84,14 +104,23 @@ def check(
         output=output or "",
         command=("eqaudit", *sys.argv[1:]),
     )
-    limits = Limits(None if max_error is None else parse_limit("--max-error", max_error))
+    limits = Limits(
+        parse_optional_limit("--max-error", max_error),
+        parse_optional_limit("--max-normalised-error", max_normalised_error),
+        parse_optional_limit("--max-layer-error", max_layer_error),
+        parse_optional_limit("--min-consistency", min_consistency, largest=1.0),
+    )
     if json not in {None, "-"}:
         check_output(str(json), _inputs(plan))
-    with progress_bar(quiet=quiet) as on_progress:
+    if plots is not None:
+        check_folder(plots)
+    with progress_bar(quiet=quiet) as on_progress, model_output(verbose=verbose) as on_output:
         report = judge(
-            run_check(plan, parse_limit("--timeout", timeout), on_progress, model_output(verbose=verbose)),
+            run_check(plan, parse_limit("--timeout", timeout), on_progress, on_output),
             limits,
         )
+    if plots is not None:
+        write_pictures(plots, report)
     _write(report, json, quiet=quiet)
     code = exit_code(report, strict=strict, gate=not no_gate)
     if code == ExitCode.INCOMPLETE:
@@ -107,9 +136,9 @@ def _inputs(plan: CheckPlan) -> tuple[str, ...]:
 
 def _write(report: Report, json: str | None, *, quiet: bool) -> None:
     if json == "-":
-        write_stdout(to_json(report).decode())
+        write_stdout(to_json(report))
         return
     if json is not None:
-        write_file(json, to_json(report))
+        write_report(json, report)
     render = render_verdict if quiet else render_check
     write_stdout(render(report, stdout_style()))

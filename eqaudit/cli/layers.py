@@ -38,11 +38,9 @@ def layers(
         check_output(
             str(json), (plan.model.path if isinstance(plan.model, FileModel) else plan.model.source,)
         )
-    with progress_bar(quiet=quiet) as on_progress:
-        listing = run_layers(
-            plan, parse_limit("--timeout", timeout), on_progress, model_output(verbose=verbose)
-        )
+    with progress_bar(quiet=quiet) as on_progress, model_output(verbose=verbose) as on_output:
+        listing = run_layers(plan, parse_limit("--timeout", timeout), on_progress, on_output)
     if json is not None and json != "-":
         write_file(json, to_json(listing))
-    write_stdout(to_json(listing).decode() if json == "-" else render_layers(listing, stdout_style()))
+    write_stdout(to_json(listing) if json == "-" else render_layers(listing, stdout_style()))
     return ExitCode.PASSED

@@ -59,6 +59,9 @@ Timeout = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; of the report, only the verdict.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show on stderr what the model prints.")]
+Plots = Annotated[
+    str | None, typer.Option("--plots", metavar="DIR", help="Draw the pictures into this folder.")
+]
 Json = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Write the report as JSON; - for stdout, then no table."),

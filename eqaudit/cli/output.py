@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import stat
@@ -10,8 +11,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from eqaudit.errors import EqauditError, UsageError
+from eqaudit.report import Report, to_json
 from eqaudit.reporters.base import show
 from eqaudit.reporters.console import Style
 
@@ -40,19 +43,52 @@ def stdout_style() -> Style:
     return Style(width, colour, sys.stdout.encoding or "ascii")
 
 
-def write_stdout(text: str) -> None:
-    """Write to standard output and flush.
+class _Page(io.TextIOWrapper):
+    """Collects text that is on its way to standard output, and looks like it."""
+
+    def __init__(self, stdout: TextIO) -> None:
+        self.content = io.BytesIO()
+        super().__init__(self.content, stdout.encoding, "backslashreplace", write_through=True)
+        self._stdout = stdout
+
+    def isatty(self) -> bool:
+        """Return whether the text will reach a terminal."""
+        return self._stdout.isatty()
+
+
+@contextlib.contextmanager
+def collected_stdout() -> Iterator[None]:
+    """Collect what a library prints on standard output, and write it as `write_stdout` does."""
+    require_stdout()
+    page = _Page(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(page):
+            yield
+    finally:
+        if page.content.getvalue():
+            write_stdout(page.content.getvalue())
+
+
+def write_stdout(content: str | bytes) -> None:
+    """Write to standard output and flush: text in what its encoding has, bytes as they are.
 
     A closed pipe ends quietly: whoever reads has seen enough, and the code stays the one that the
     audit earned.
 
     Raises
     ------
+    UsageError
+        Standard output is closed.
     OutputError
         The disk is full or the stream is broken.
     """
+    require_stdout()
     try:
-        sys.stdout.write(text)
+        if isinstance(content, str):
+            encoding = sys.stdout.encoding or "ascii"
+            sys.stdout.write(content.encode(encoding, "backslashreplace").decode(encoding))
+        else:
+            sys.stdout.buffer.write(content)
         sys.stdout.flush()
     except BrokenPipeError:
         _silence(sys.stdout.fileno())
@@ -91,6 +127,8 @@ def check_output(path: str, inputs: tuple[str, ...]) -> None:
         The folder is missing or cannot be written, the path is a folder or special file, or it is one
         of the inputs.
     """
+    if not path:
+        raise UsageError("--json is empty", "name a file, or - for standard output")
     target = Path(path)
     try:
         folder = target.resolve().parent
@@ -111,6 +149,53 @@ def check_output(path: str, inputs: tuple[str, ...]) -> None:
         raise UsageError(
             f"{path} cannot be written: {reason}", "name a file in a folder that you may write to"
         ) from error
+
+
+def check_folder(path: str) -> None:
+    """Make sure, before anything is measured, that pictures can be written into a folder.
+
+    Raises
+    ------
+    UsageError
+        The path is no folder and none can be made there, or it cannot be written.
+    """
+    folder = Path(path)
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{path} is a file, not a folder", "name a folder")
+        place = folder if folder.exists() else folder.resolve().parent
+        if not place.is_dir():
+            raise UsageError(f"{path} cannot be made: no folder {place}", "make that folder first")
+        with tempfile.TemporaryFile(dir=place, prefix=TEMPORARY_PREFIX):
+            pass
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"{path} cannot be written: {error}", "name a folder that you may write to"
+        ) from error
+
+
+def write_pictures(folder: str, report: Report) -> None:
+    """Draw the pictures of a report into a folder, which is made when it is missing."""
+    # Drawing costs a second to import, and few commands draw.
+    from eqaudit.reporters.pictures import draw_check  # noqa: PLC0415
+
+    try:
+        Path(folder).mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror}", "name another folder") from error
+    for name, picture in draw_check(report).items():
+        write_file(str(Path(folder) / name), picture)
+
+
+def write_report(path: str, report: Report) -> None:
+    """Write a report as JSON; many values of single images go into FILE.per-image.npz."""
+    from eqaudit.reporters.per_image import split_per_image  # noqa: PLC0415 - numpy, only when a file is written
+
+    beside = f"{path}.per-image.npz"
+    report, values = split_per_image(report, Path(beside).name)
+    if values is not None:
+        write_file(beside, values)
+    write_file(path, to_json(report))
 
 
 def write_file(path: str, content: bytes) -> None:

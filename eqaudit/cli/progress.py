@@ -43,9 +43,25 @@ def progress_bar(*, quiet: bool) -> Iterator[OnProgress]:
         )
 
 
-def model_output(*, verbose: bool) -> OnOutput:
-    """Return what takes the lines that the model prints: escaped on stderr, or nothing."""
-    return _echo if verbose else _drop
+@contextlib.contextmanager
+def model_output(*, verbose: bool) -> Iterator[OnOutput]:
+    """Take what the model prints while the block runs: escaped line by line on stderr, or nowhere."""
+    if not verbose:
+        yield _drop
+        return
+    rest = ""
+
+    def echo(text: str) -> None:
+        nonlocal rest
+        *lines, rest = (rest + text).split("\n")
+        for line in lines:
+            _echo(line)
+
+    try:
+        yield echo
+    finally:
+        if rest:
+            _echo(rest)
 
 
 def _ignore(_event: Event) -> None:
@@ -56,6 +72,5 @@ def _drop(_text: str) -> None:
     pass
 
 
-def _echo(text: str) -> None:
-    for line in text.splitlines():
-        write_stderr(f"model: {show(line)}")
+def _echo(line: str) -> None:
+    write_stderr(f"model: {show(line)}")

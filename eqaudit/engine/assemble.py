@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eqaudit.engine.base import Key, Setting
-from eqaudit.engine.measure import OutputValues, TapSums, Unit
+from eqaudit.engine.measure import NO_CLASS, OutputValues, TapSums, Unit
 from eqaudit.engine.rerun import RerunResult
 from eqaudit.metrics import Measured, classify, image_errors
 from eqaudit.report import (
@@ -22,13 +22,7 @@ from eqaudit.report import (
     Predictions,
     Representation,
 )
-from eqaudit.statistics import (
-    Integers,
-    bootstrap_indices,
-    bootstrap_ratio,
-    histogram_quantile,
-    percentile_interval,
-)
+from eqaudit.statistics import Integers, histogram_quantile, ratio_interval, share_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +52,29 @@ class Assembler:
         if not values or any(value.predicted is None for value in values):
             return None
         predicted = _predicted(values)
-        kept = predicted[1:] == predicted[0]
-        resamples = bootstrap_indices(self.setting.seed, predicted.shape[1])
+        finite = (predicted != NO_CLASS).all(axis=0)
+        kept = (predicted[1:] == predicted[0])[:, finite]
         shape = self.unit.taps[self.gating].shape
+        orbit = self._share(kept.all(axis=0))
         return Predictions(
             task="classification",
             output=self.gating[1],
             classes=shape[0] if shape else 0,
+            images=int(finite.sum()),
             by_element=[
-                ElementConsistency(str(element), float(row.mean()), _share_interval(row, resamples))
+                ElementConsistency(str(element), *self._share(row))
                 for element, row in zip(self.setting.elements, kept, strict=True)
             ],
-            orbit_consistency=float(kept.all(axis=0).mean()),
-            orbit_ci95=_share_interval(kept.all(axis=0), resamples),
+            orbit_consistency=orbit[0],
+            orbit_ci95=orbit[1],
         )
+
+    @staticmethod
+    def _share(hits: NDArray[np.bool_]) -> tuple[float | None, tuple[float, float] | None]:
+        """Return the share of images that keep their class, with its interval; None without images."""
+        if not hits.size:
+            return None, None
+        return float(hits.mean()), share_interval(int(hits.sum()), hits.size)
 
     def per_image(self) -> PerImage | None:
         """Return the values of each image for the gating output."""
@@ -151,10 +154,7 @@ class Assembler:
         if not finite.any():
             return _Spread(None, None, None)
         errors = np.concatenate([image_errors(norm) for norm in norms])[finite]
-        resamples = bootstrap_indices(self.setting.seed, len(errors))
-        interval = (
-            percentile_interval(bootstrap_ratio(difference, power, resamples)) if len(errors) > 1 else None
-        )
+        interval = ratio_interval(difference, power, self.setting.seed)
         return _Spread(interval, float(np.quantile(errors, 0.5)), float(np.quantile(errors, 0.95)))
 
 
@@ -175,10 +175,6 @@ def _layer_spread(sums: TapSums, place: int) -> _Spread:
 
 def _predicted(values: list[OutputValues]) -> Integers:
     return np.concatenate([value.predicted for value in values if value.predicted is not None], axis=1)
-
-
-def _share_interval(hits: NDArray[np.bool_], resamples: Integers) -> tuple[float, float]:
-    return percentile_interval(hits[resamples].mean(axis=1)) or (0.0, 1.0)
 
 
 def _number(value: float) -> float | None:

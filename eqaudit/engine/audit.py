@@ -17,6 +17,7 @@ from eqaudit.engine.assemble import Assembler
 from eqaudit.engine.base import Key, Progress, Setting, as_tensor
 from eqaudit.engine.determinism import check_determinism
 from eqaudit.engine.measure import Unit, measure_batch
+from eqaudit.engine.normalisation import suspect_normalisation
 from eqaudit.engine.rerun import RerunResult, rerun_in_float64
 from eqaudit.engine.shapes import Choice, choose_shape, describe_shape
 from eqaudit.errors import DataError, ModelError, UsageError
@@ -160,6 +161,7 @@ class _Run:
         self.model, self.dataset, self.setting = model, dataset, setting
         self.unit: Unit | None = None
         self.determinism = Determinism(None, None, None)
+        self.suspicion: str | None = None
         self._hash = hashlib.sha256()
         self._low, self._high, self._sum, self._count = np.inf, -np.inf, 0.0, 0
 
@@ -172,6 +174,7 @@ class _Run:
             images = as_tensor(array).to(self.model.device)
             if self.unit is None:
                 self.determinism = check_determinism(self.model, images, self.setting)
+                self.suspicion = suspect_normalisation(self.model, images, self.setting)
             unit = measure_batch(self.model, images, names, done, self.setting)
             self.unit = unit if self.unit is None else self.unit.merge(unit)
             done += len(names)
@@ -263,6 +266,8 @@ class _Run:
             found.append("one image: chance is unknown, so nothing can be called exact; give more images")
         elif images < FEW_IMAGES:
             found.append(f"{images} images: shares of chance are known to about {_spread(images)} % only")
+        if self.suspicion:
+            found.append(self.suspicion)
         if rerun.reason:
             found.append(f"not confirmed in float64: {rerun.reason}")
         if self.determinism.note:

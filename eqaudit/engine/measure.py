@@ -15,6 +15,7 @@ from eqaudit.metrics import ChanceSums, ErrorSums, PairNorms, compare, squared_n
 from eqaudit.statistics import Floats, poisson_weights
 from eqaudit.transforms import Layout, UnknownLayoutError, find_layout, move
 
+NO_CLASS = -1  # the scores are not finite
 NOT_ALWAYS = "not called the same number of times for every image"
 
 
@@ -244,7 +245,8 @@ def _layout_of(value: torch.Tensor, images: int, sides: tuple[int, int], setting
 
 def _predict(reference: _Reference, key: Key, value: torch.Tensor) -> None:
     if key[0] == "output" and value.ndim == 2 and value.shape[1] > 1:  # noqa: PLR2004 - (B, classes)
-        reference.predicted.append(value.argmax(dim=1).cpu().numpy())
+        finite = torch.isfinite(value).all(dim=1)
+        reference.predicted.append(torch.where(finite, value.argmax(dim=1), NO_CLASS).cpu().numpy())
 
 
 def _sum(reference: _Reference, weights: Floats, first: int) -> TapSums:

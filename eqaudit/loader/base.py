@@ -61,6 +61,9 @@ class Runner(Protocol):
     def weights(self) -> Iterator[torch.Tensor]:
         """Return the floating parameters (all float constants where the kind keeps no parameters)."""
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return parameters and buffers by name."""
+
 
 @dataclass(frozen=True, slots=True)
 class AuditModel:

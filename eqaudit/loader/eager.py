@@ -36,6 +36,10 @@ class EagerRunner(Runner):
         with torch.no_grad():
             return EagerRunner(copy.deepcopy(self.module).double())
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return parameters and buffers by name."""
+        return dict(self.module.state_dict())
+
     def weights(self) -> Iterator[torch.Tensor]:
         """Return the floating parameters."""
         return module_parameters(self.module)

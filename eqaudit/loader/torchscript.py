@@ -11,6 +11,7 @@ import copy
 import io
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,34 +21,24 @@ from eqaudit.errors import ModelError
 from eqaudit.loader.archive import ModelFile
 from eqaudit.loader.base import AuditModel, OnValue, Runner, Tap, describe, module_parameters, own_parameters
 
-REFUSED_OPERATORS = ("aten::save", "aten::from_file")
-FORWARD = re.compile(r"forward\d*")
+FILE_OPERATORS = ("aten::save", "aten::from_file")
+# In the code of an archive: also what runs while it is loaded, and helper functions.
+FILE_OPERATOR_TEXT = re.compile(rb"\b(?:torch|aten)\s*\.\s*(save|from_file)\b")
+FORWARD = re.compile(r"forward(__)?\d*")  # tracing numbers repeated calls, scripting numbers overloads
 MAX_CALLS = 20_000
-TAP_KINDS = {
-    "Tensor": "tensor",
-    "Optional[Tensor]": "tensor",
-    "List[Tensor]": "list",
-    "Dict[str, Tensor]": "dict",
-}
+FLOAT32, FLOAT64 = 6, 7  # as a graph writes them
 
 _library: Any = torch.library.Library("eqaudit", "DEF")  # type: ignore[no-untyped-call]
-_receivers: list[Callable[[int, str, bool, object], None]] = []
+_receivers: list[Callable[[int, object], None]] = []
 
 
-def _receive(index: int, place: str, last: bool, value: object) -> None:
-    _receivers[-1](index, place, last, value)
+def _receive(index: int, value: object) -> None:
+    _receivers[-1](index, value)
 
 
-for _name, _type in (
-    ("tensor", "Tensor?"),
-    ("list", "Tensor[]"),
-    ("dict", "Dict(str, Tensor)"),
-    ("other", "str"),
-):
-    # CONSERVATIVE: the operator has side effects, so the graph optimiser may neither drop nor move it.
-    _schema = f"tap_{_name}(int index, str place, bool last, {_type} value) -> ()"
-    _library.define(_schema, alias_analysis="CONSERVATIVE")
-    _library.impl(f"tap_{_name}", _receive, "CompositeExplicitAutograd")
+# CONSERVATIVE: the operator has side effects, so the graph optimiser may neither drop nor move it.
+_library.define("tap(int index, Any value) -> ()", alias_analysis="CONSERVATIVE")
+_library.impl("tap", _receive, "CompositeExplicitAutograd")
 
 
 class TorchScriptRunner(Runner):
@@ -57,23 +48,18 @@ class TorchScriptRunner(Runner):
         self.module = module
         self.graph = module._c._get_method("forward").graph.copy()
         self.taps = _insert_taps(self.graph, module)
+        torch._C._jit_pass_inline(self.graph)  # helper functions too: what they hold is seen below
         self.double = double
         if double:
-            _double_constants(self.graph)
+            _make_double(self.graph)
         self.function = torch._C._create_function_from_graph("forward", self.graph)
 
     def run(self, batch: torch.Tensor, on_value: OnValue | None) -> object:
         """Run the graph; without ``on_value`` what the taps hand over is dropped."""
-        parts: dict[str, object] = {}
 
-        def receive(index: int, place: str, last: bool, value: object) -> None:
-            if on_value is None:
-                return
-            parts[place] = value
-            if last:
-                whole = parts.get("", dict(parts))
-                parts.clear()
-                on_value(self.taps[index], whole)
+        def receive(index: int, value: object) -> None:
+            if on_value is not None:
+                on_value(self.taps[index], value)
 
         _receivers.append(receive)
         try:
@@ -81,15 +67,28 @@ class TorchScriptRunner(Runner):
         finally:
             _receivers.pop()
 
+    @property
+    def frozen(self) -> bool:
+        """Whether the file was frozen: its parameters became constants of the graph, most of them."""
+        return not self.module._c.hasattr("training")
+
     def twin(self) -> TorchScriptRunner:
         """Return a float64 copy; the float constants of the graph are converted too."""
         with torch.no_grad():
             return TorchScriptRunner(copy.deepcopy(self.module).double(), double=True)
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return parameters and buffers by name."""
+        return dict(self.module.state_dict())
+
     def weights(self) -> Iterator[torch.Tensor]:
         """Return the floating parameters; of a frozen file, the float constants of its graph."""
-        found = list(module_parameters(self.module))
-        return iter(found or [value for _, value in _float_constants(self.graph)])
+        if not self.frozen:
+            yield from module_parameters(self.module)
+            return
+        yield from (value for _, value in _float_constants(self.graph))
+        # A method that is not inlined keeps its parameters.
+        yield from (weight for weight in self.module.parameters() if weight.is_floating_point())
 
 
 def load_torchscript(file: ModelFile, spec: str, device: torch.device) -> AuditModel:
@@ -100,6 +99,7 @@ def load_torchscript(file: ModelFile, spec: str, device: torch.device) -> AuditM
     ModelError
         torch cannot load it, it has no forward, or its code would touch files.
     """
+    _refuse_file_operators(_code(file.content), spec)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -112,19 +112,39 @@ def load_torchscript(file: ModelFile, spec: str, device: torch.device) -> AuditM
             f"{spec} cannot be loaded: {describe(error)}",
             "was it saved by a newer torch, or with operators of another package?",
         ) from error
-    for operator in REFUSED_OPERATORS:
-        if runner.graph.findAllNodes(operator):
-            raise ModelError(
-                f"{spec} reads or writes files ({operator}): refused",
-                "remove the operator and save the model again",
-            )
-    notes = () if runner.taps else (_explain_no_layers(module),)
-    return AuditModel(spec, "torchscript", file.sha256, runner, device, notes)
+    _refuse_file_operators([name for name in FILE_OPERATORS if runner.graph.findAllNodes(name)], spec)
+    return AuditModel(spec, "torchscript", file.sha256, runner, device, tuple(_notes(runner)))
 
 
-def _explain_no_layers(module: torch.jit.ScriptModule) -> str:
-    frozen = not any(True for _ in module.parameters())
-    return "frozen: no layers in the file" if frozen else "the model calls no modules: it has no layers"
+def _code(content: bytes) -> list[str]:
+    """Return the file operators that the code of an archive names."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        code = [archive.read(name) for name in archive.namelist() if name.endswith(".py")]
+    return [f"aten::{match[1].decode()}" for text in code for match in FILE_OPERATOR_TEXT.finditer(text)]
+
+
+def _refuse_file_operators(found: list[str], spec: str) -> None:
+    if found:
+        raise ModelError(
+            f"{spec} reads or writes files ({found[0]}): refused",
+            "remove the operator and save the model again",
+        )
+
+
+def _notes(runner: TorchScriptRunner) -> Iterator[str]:
+    if not runner.taps:
+        yield (
+            "frozen: no layers in the file"
+            if runner.frozen
+            else "the model calls no modules: it has no layers"
+        )
+    unseen = [
+        call
+        for call in runner.graph.findAllNodes("prim::CallMethod")
+        if next(iter(call.inputs())).type().kind() == "InterfaceType"
+    ]
+    if unseen:
+        yield f"layers that are chosen at run time cannot be seen: {len(unseen)} calls"
 
 
 def _insert_taps(graph: Any, module: torch.jit.ScriptModule) -> list[Tap]:
@@ -158,38 +178,47 @@ def _splice(graph: Any, call: Any, owner: torch.jit.ScriptModule, taps: list[Tap
     result = next(iter(graph.insertGraph(owner._c._get_method(method).graph, list(call.inputs()))))
     call.output().replaceAllUsesWith(result)
     if name and FORWARD.fullmatch(method):
-        leaves = list(_leaves(graph, result, ()))
-        for place, value in leaves:
-            _insert_tap(graph, len(taps), place, value, last=place == leaves[-1][0])
+        graph.insertNode(graph.create("eqaudit::tap", [graph.insertConstant(len(taps)), result], 0))
         taps.append(Tap(name, owner.original_name, own_parameters(owner)))
     call.destroy()
 
 
-def _leaves(graph: Any, value: Any, place: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    """Unpack nested tuples, whose structure is known; yield each part with its place."""
-    if value.type().kind() != "TupleType" or not value.type().elements():
-        yield ".".join(place), value
-        return
-    unpack = graph.insertNode(graph.create("prim::TupleUnpack", [value], len(value.type().elements())))
-    for number, (part, kind) in enumerate(zip(unpack.outputs(), value.type().elements(), strict=True)):
-        part.setType(kind)
-        yield from _leaves(graph, part, (*place, str(number)))
-
-
-def _insert_tap(graph: Any, index: int, place: str, value: Any, *, last: bool) -> None:
-    kind = TAP_KINDS.get(str(value.type()), "other")
-    handed = graph.insertConstant(str(value.type())) if kind == "other" else value
-    inputs = [graph.insertConstant(constant) for constant in (index, place, last)]
-    graph.insertNode(graph.create(f"eqaudit::tap_{kind}", [*inputs, handed], 0))
+def _nodes(block: Any) -> Iterator[Any]:
+    """Return every node in the order in which they are written, those of inner blocks too."""
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes(inner)
 
 
 def _float_constants(graph: Any) -> Iterator[tuple[Any, torch.Tensor]]:
-    for node in graph.findAllNodes("prim::Constant"):
-        if node.hasAttribute("value") and node.kindOf("value") == "t" and node.t("value").is_floating_point():
-            yield node, node.t("value")
+    """Return the constants that are floating tensors, in the order of their first use."""
+    seen: set[str] = set()
+    for node in _nodes(graph):
+        for value in node.inputs():
+            made, name = value.node(), value.debugName()
+            if name in seen or made.kind() != "prim::Constant" or not made.hasAttribute("value"):
+                continue
+            seen.add(name)
+            if made.kindOf("value") == "t" and made.t("value").is_floating_point():
+                yield made, made.t("value")
 
 
-def _double_constants(graph: Any) -> None:
-    for node, value in _float_constants(graph):
-        node.t_("value", value.double())
+def _make_double(graph: Any) -> None:
+    """Make the float constants float64, and what the graph creates of a type that was fixed as float32."""
+    for node, value in list(_float_constants(graph)):
+        # A copy also of what is float64 already: the twin's weights are changed in place.
+        node.t_("value", value.to(torch.float64, copy=True))
         node.output().inferTypeFrom(value.double())
+    for node in list(_nodes(graph)):
+        # Tracing writes dtype=float32 into zeros, arange, new_full, ...; a cast is the model's own.
+        if node.kind() != "aten::to" and "Layout? layout" in node.schema():
+            _create_double(graph, node)
+
+
+def _create_double(graph: Any, node: Any) -> None:
+    names = [argument.name for argument in torch._C.parse_schema(node.schema()).arguments]
+    place = names.index("dtype")
+    if list(node.inputs())[place].toIValue() == FLOAT32:
+        graph.setInsertPoint(node)
+        node.replaceInput(place, graph.insertConstant(FLOAT64))

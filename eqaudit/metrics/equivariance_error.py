@@ -118,13 +118,18 @@ class ErrorSums:
 
 def image_errors(norms: PairNorms) -> Floats:
     """Return the error of each image alone, (B,); NaN where a value is not finite."""
-    return np.where(norms.nonfinite == 0, root_ratio(norms.difference, norms.power), np.nan)
+    difference, power = _finite_parts(norms)
+    return np.where(norms.nonfinite == 0, root_ratio(difference, power), np.nan)
+
+
+def _finite_parts(norms: PairNorms) -> tuple[Floats, Floats]:
+    finite = norms.nonfinite == 0
+    return np.where(finite, norms.difference, 0.0), np.where(finite, norms.power, 0.0)
 
 
 def _sum_element(norms: PairNorms, weights: Floats, first_image: int) -> ErrorSums:
     finite = norms.nonfinite == 0
-    difference = np.where(finite, norms.difference, 0.0)
-    power = np.where(finite, norms.power, 0.0)
+    difference, power = _finite_parts(norms)
     errors = image_errors(norms)
     worst = int(np.nanargmax(errors)) if finite.any() else -1
     bad = np.flatnonzero(~finite)

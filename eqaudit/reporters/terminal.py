@@ -155,13 +155,15 @@ def _by_element(report: Report) -> RenderableType:
     if any(value is not None for value in confirmed):
         table.add_row("in float64", *(format_error(value) for value in confirmed))
     if report.predictions is not None:
-        table.add_row(
-            "same class", *(f"{100 * row.consistency:.0f} %" for row in report.predictions.by_element)
-        )
+        table.add_row("same class", *(_percent(row.consistency) for row in report.predictions.by_element))
     table.add_row(
         "class", *(Text(_short(error.class_), style=COLOURS[error.class_]) for error in output.errors)
     )
     return table
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f} %"
 
 
 def _short(name: str) -> str:
@@ -171,10 +173,8 @@ def _short(name: str) -> str:
 def _conclusion(report: Report) -> RenderableType:
     lines = [report.verdict.sentence if report.verdict else ""]
     if report.predictions is not None and len(report.group.elements) > 1:
-        share = report.predictions.orbit_consistency
-        lines.append(
-            f"The predicted class survives all of {report.group.name} for {100 * share:.0f} % of the images."
-        )
+        share = _percent(report.predictions.orbit_consistency)
+        lines.append(f"The predicted class survives all of {report.group.name} for {share} of the images.")
     if report.float64_images:
         lines.append(_float64_line(report))
     breaking = first_breaking_layer(report)
@@ -186,6 +186,8 @@ def _conclusion(report: Report) -> RenderableType:
 def _float64_line(report: Report) -> str:
     errors = [error for error in report.gating_output.errors if error.float64_error is not None]
     exact = [error for error in errors if error.class_ == "exact"]
+    if all(error.class_ in {"unresolved", "degenerate"} for error in errors):
+        return f"Rerun in float64 on {report.float64_images} images: nothing to tell."
     said = f"Rerun in float64 on {report.float64_images} images"
     if not exact:
         return f"{said}: the errors are the model's, not rounding."

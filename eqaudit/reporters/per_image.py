@@ -1,0 +1,61 @@
+"""Values for each image that are too many for the JSON report: a NumPy archive beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+
+import msgspec
+import numpy as np
+
+from eqaudit.report import PerImage, Report
+
+LARGEST_INLINE = 10_000
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def split_per_image(report: Report, file: str) -> tuple[Report, bytes | None]:
+    """Move values of each image into an archive when there are more than 10,000 of them.
+
+    Parameters
+    ----------
+    report
+        A whole report.
+    file
+        Name of the archive, as the report will give it.
+
+    Returns
+    -------
+    Report, bytes
+        The report, naming the archive and its sha256, and the archive: arrays ``ids``,
+        ``output/ELEMENT`` (NaN where not finite) and ``predicted/ELEMENT``. The report itself and None
+        when the values are few.
+    """
+    values = report.per_image
+    if values is None or _count(values) <= LARGEST_INLINE:
+        return report, None
+    arrays = {"ids": np.array(values.ids)}
+    arrays |= {f"output/{element}": np.array(row, dtype=np.float64) for element, row in values.output.items()}
+    arrays |= {
+        f"predicted/{element}": np.array(row, dtype=np.int64) for element, row in values.predicted.items()
+    }
+    content = _archive(arrays)
+    outside = PerImage([], {}, {}, file, hashlib.sha256(content).hexdigest())
+    return msgspec.structs.replace(report, per_image=outside), content
+
+
+def _count(values: PerImage) -> int:
+    return sum(map(len, values.output.values())) + sum(map(len, values.predicted.values()))
+
+
+def _archive(arrays: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.save(member, array, allow_pickle=False)
+            # A fixed date: the same values give the same bytes.
+            info = zipfile.ZipInfo(f"{name}.npy", EPOCH)
+            archive.writestr(info, member.getvalue(), zipfile.ZIP_DEFLATED)
+    return stream.getvalue()

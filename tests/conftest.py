@@ -1,0 +1,160 @@
+"""What several tests share: the command as a user starts it, and what every error looks like."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+Ended = subprocess.CompletedProcess[bytes]
+
+# An audit is mostly the import of torch, on one core: two at once use both cores of a small machine.
+AT_ONCE = 2
+PATIENCE = 120.0  # seconds; a hanging command must not hang the tests
+LOOKS = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "PYTHONIOENCODING", "PYTHONUTF8", "PYTHONHASHSEED")
+
+TINY_MODELS = '''
+import torch
+from torch import nn
+
+
+class Mean(nn.Module):
+    """Exactly invariant."""
+
+    def forward(self, x):
+        return x.mean((2, 3))
+
+
+class Corner(nn.Module):
+    """Looks at one pixel."""
+
+    def forward(self, x):
+        return x[:, :, 0, 0]
+
+
+class Brightest(nn.Module):
+    """Returns no floating tensor."""
+
+    def forward(self, x):
+        return x.argmax(1)
+
+
+class SkippedThenMean(nn.Sequential):
+    """Has a layer that cannot be measured, and passes."""
+
+    def __init__(self):
+        super().__init__(Brightest(), Mean())
+
+    def forward(self, x):
+        self[0](x)
+        return self[1](x)
+
+
+class SkippedThenCorner(SkippedThenMean):
+    """The same, and fails."""
+
+    def __init__(self):
+        super().__init__()
+        self[1] = Corner()
+'''
+
+
+@pytest.fixture(scope="session")
+def command() -> list[str]:
+    """The command of this checkout, without what stands in the current folder."""
+    return [sys.executable, "-P", "-m", "eqaudit"]
+
+
+@pytest.fixture(scope="session")
+def surroundings() -> dict[str, str]:
+    """The environment without what changes how output looks."""
+    return {name: value for name, value in os.environ.items() if name not in LOOKS}
+
+
+@pytest.fixture(scope="session")
+def eqaudit(command: list[str], surroundings: dict[str, str]) -> Callable[..., Ended]:
+    """Return a function that runs the command to its end."""
+
+    def run(*arguments: str, cwd: Path, env: dict[str, str] | None = None, given: bytes = b"") -> Ended:
+        return subprocess.run(
+            [*command, *arguments],
+            cwd=cwd,
+            env=surroundings | (env or {}),
+            input=given,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shell(command: list[str], surroundings: dict[str, str]) -> Callable[..., Ended]:
+    """Return a function that runs a line of bash in which ``$EQAUDIT`` is the command."""
+
+    def run(line: str, cwd: Path, **env: str) -> Ended:
+        return subprocess.run(
+            ["/bin/bash", "-c", line],
+            cwd=cwd,
+            env=surroundings | {"EQAUDIT": " ".join(command)} | env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def in_background() -> Iterator[Callable[..., Future[Ended]]]:
+    """Return a function that starts a call beside others; what nobody waited for is dropped."""
+    pool = ThreadPoolExecutor(AT_ONCE)
+    yield pool.submit
+    pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="session")
+def told() -> Callable[[Ended], str]:
+    """Return a function that checks the form of an error (one line and a hint) and returns its text."""
+
+    def check(ended: Ended) -> str:
+        text = ended.stderr.decode()
+        lines = text.splitlines()
+        assert "Traceback" not in text
+        assert [line.startswith("error: ") for line in lines] == [True, False], text
+        assert lines[0] != "error: "
+        assert lines[1].startswith("  ")
+        assert all(line.isprintable() for line in lines)
+        return text
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def ends() -> Callable[[int], bool]:
+    """Return a function that waits for a process, which may be nobody's child, to be gone."""
+
+    def wait(process: int, seconds: float = 5.0) -> bool:
+        deadline = time.monotonic() + seconds
+        while _runs(process):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+    return wait
+
+
+def _runs(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    # Where nobody collects orphans they stay as zombies, which hold nothing and do nothing.
+    return state not in "ZX"

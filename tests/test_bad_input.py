@@ -1,0 +1,325 @@
+"""Models and images that cannot be audited: one message, the code of the contract, nothing written.
+
+Every case runs the real command. An old report stands where the new one would be written, and must
+survive; nothing of what the models try to leave behind may appear.
+"""
+
+import io
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from eqaudit.cli.output import TEMPORARY_PREFIX
+from eqaudit.errors import ExitCode
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "models"
+SHAPE = ("--input-shape", "3,8,8", "--samples", "4")
+OLD_REPORT = b"an old report\n"
+
+BAD_MODELS = '''
+import ctypes
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+
+import torch
+from torch import nn
+
+
+def module(act):
+    """Make a module that does something when it is called."""
+
+    class Acting(nn.Module):
+        def forward(self, x):
+            return act(x)
+
+    return Acting
+
+
+def factory(act):
+    """Make a factory that does something and returns no module."""
+    return lambda: act()
+
+
+def limit_memory():
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), used + (1 << 30)))
+
+
+def eat():
+    limit_memory()
+    eaten = []
+    while True:
+        eaten.append(bytearray(1 << 26))
+
+
+def write_junk():
+    for descriptor in range(3, 30):
+        try:
+            os.write(descriptor, b"{junk}\\n")
+        except OSError:
+            pass
+    return nn.Identity()
+
+
+def close_everything():
+    os.closerange(0, 100)
+    time.sleep(3600)
+
+
+def say_and_leave():
+    print("a \\x1b[31mlast\\x1b[0m word", flush=True)
+    os._exit(7)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def recurse(x):
+    return recurse(x)
+
+
+a_number = 3
+raises = factory(lambda: {}["no such key"])
+returns_none = factory(lambda: None)
+returns_class = factory(lambda: nn.ReLU)
+exits = factory(lambda: sys.exit(0))
+exits_hard = factory(lambda: os._exit(0))
+exits_speaking = factory(say_and_leave)
+eats_at_once = factory(lambda: (limit_memory(), bytearray(1 << 40)))
+interrupts = factory(interrupt)
+never_returns = factory(lambda: time.sleep(3600))
+RaisesWhenCalled = module(lambda x: x / {}["no such key"])
+ExitsWhenCalled = module(lambda x: sys.exit(0))
+ExitsHardWhenCalled = module(lambda x: os._exit(0))
+ReadsNull = module(lambda x: ctypes.string_at(0))
+Segfaults = module(lambda x: os.kill(os.getpid(), signal.SIGSEGV))
+IsKilled = module(lambda x: os.kill(os.getpid(), signal.SIGKILL))
+Recurses = module(recurse)
+Eats = module(lambda x: eat())
+Sleeps = module(lambda x: time.sleep(3600))
+ReturnsText = module(lambda x: "text")
+ReturnsNone = module(lambda x: None)
+ReturnsIntegers = module(lambda x: x.argmax(1))
+Good = module(lambda x: x.mean((2, 3)))
+'''
+
+
+class Payload:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return os.mkdir, (os.fspath(self.mark),)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is given, and what the message says."""
+
+    arguments: tuple[str, ...]
+    says: tuple[str, ...]
+    code: ExitCode = ExitCode.CANNOT_RUN
+
+
+def from_python(name: str, *says: str, options: tuple[str, ...] = SHAPE) -> Case:
+    """Audit something of the file of bad models."""
+    return Case((f"bad.py:{name}", *options), says)
+
+
+def from_file(name: str, *says: str, options: tuple[str, ...] = ()) -> Case:
+    """Audit a file."""
+    return Case((name, *options), (*says, name))
+
+
+def from_data(name: str, *says: str) -> Case:
+    """Audit a good model on bad images."""
+    return Case(("bad.py:Good", "--data", name), says)
+
+
+CASES = {
+    "no such model": from_file("nowhere.pt", "no such model file"),
+    "no such Python file": Case(("nowhere.py:make",), ("no such file: nowhere.py",)),
+    "empty file": from_file("empty.pt", "empty"),
+    "truncated archive": from_file("truncated.pt"),
+    "zip that is no model": from_file("zip.pt", "zip archive that is no model"),
+    "pickled object": from_file("pickled.pt", "pickle", "refused"),
+    "pickled object in a zip": from_file("pickled_in_zip.pt", "refused"),
+    "whole module": from_file("module.pt", "refused", "path/to/file.py:factory"),
+    "state dict": from_file("weights.pt", "state dict", "path/to/file.py:factory"),
+    "folder": from_file("empty_folder", "directory"),
+    "pipe": from_file("pipe.pt", "not a regular file"),
+    "module not importable": Case(("no_such_package_of_anyone:make",), ("no_such_package_of_anyone",)),
+    "attribute missing": from_python("Nothing", "has no Nothing"),
+    "syntax error": Case(("wrong.py:make",), ("SyntaxError", "wrong.py")),
+    "exits when imported": Case(("leaves.py:make",), ("leaves.py", "SystemExit")),
+    "is no factory": from_python("a_number", "no factory and no module"),
+    "factory raises": from_python("raises", "KeyError", "no such key"),
+    "factory returns None": from_python("returns_none", "returns NoneType", "torch.nn.Module"),
+    "factory returns a class": from_python("returns_class", "returns type"),
+    "factory exits": from_python("exits", "SystemExit"),
+    "factory exits hard": from_python("exits_hard", "exit code 0", "loading"),
+    "factory speaks and exits": from_python("exits_speaking", "exit code 7", r"a \x1b[31mlast\x1b[0m word"),
+    "factory takes no such argument": Case(("bad.py:Good", "--arg", "width=3"), ("TypeError", "width")),
+    "factory is too large for the memory": from_python("eats_at_once", "memory"),
+    "factory raises KeyboardInterrupt": from_python("interrupts", "KeyboardInterrupt"),
+    "factory never returns": from_python(
+        "never_returns", "time is up", "loading", options=("--timeout", "5")
+    ),
+    "model raises": from_python("RaisesWhenCalled", "KeyError", "no such key"),
+    "model exits": from_python("ExitsWhenCalled", "SystemExit"),
+    "model exits hard": from_python("ExitsHardWhenCalled", "exit code 0"),
+    "model reads address 0": from_python("ReadsNull", "SIGSEGV"),
+    "model segfaults": from_python("Segfaults", "SIGSEGV"),
+    "model is killed": from_python("IsKilled", "SIGKILL", "memory"),
+    "model recurses": from_python("Recurses", "RecursionError"),
+    "model eats memory": from_python("Eats", "MemoryError"),
+    "model sleeps": from_python("Sleeps", "time is up", options=(*SHAPE, "--timeout", "5")),
+    "model returns text": from_python("ReturnsText", "output", "str"),
+    "model returns None": from_python("ReturnsNone", "output", "None"),
+    "model returns integers": from_python("ReturnsIntegers", "output", "int64"),
+    "model writes where events are expected": from_python("write_junk", "no event"),
+    "model closes everything": from_python("close_everything", "closed its pipe"),
+    "size that the model refuses": from_file(
+        os.fspath(FIXTURES / "standard_cnn.pt"), "refuses 3x30x30", options=("--input-shape", "3,30,30")
+    ),
+    "wrong channel count": from_file(
+        os.fspath(FIXTURES / "standard_cnn.pt"), "refuses 5x32x32", options=("--data", "five_channels.npy")
+    ),
+    "no square": Case(
+        ("bad.py:Good", "--data", "oblong.npy"), ("D4", "squares", "3x8x12", "--group D2")
+    ),
+    "no such data": from_data("nowhere", "no such data"),
+    "empty folder of images": from_data("empty_folder", "no image"),
+    "folder without images": from_data("texts", "no image"),
+    "no such device": Case(("bad.py:Good", "--device", "cuda:99"), ("cuda:99",)),
+    "pattern that matches no layer": Case(
+        (os.fspath(FIXTURES / "standard_cnn.pt"), "--layers", "nothing*", "--input-shape", "3,32,32"),
+        ("nothing*", "matches no layer"),
+        ExitCode.USAGE,
+    ),
+    "no such output": Case(
+        ("bad.py:Good", *SHAPE, "--output", "nothing"), ("--output 'nothing'", "output"), ExitCode.USAGE
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with every bad file."""
+    folder = tmp_path_factory.mktemp("workshop")
+    good = (FIXTURES / "exact_c4.pt").read_bytes()
+    payload = pickle.dumps(Payload(folder / "PWNED"))
+    (folder / "bad.py").write_text(BAD_MODELS)
+    (folder / "wrong.py").write_text("def make(:\n")
+    (folder / "leaves.py").write_text("import sys\nsys.exit(0)\n")
+    (folder / "empty.pt").touch()
+    (folder / "truncated.pt").write_bytes(good[: len(good) // 2])
+    (folder / "zip.pt").write_bytes(zipped({"letter.txt": b"dear reader"}))
+    (folder / "pickled.pt").write_bytes(payload)
+    (folder / "pickled_in_zip.pt").write_bytes(
+        zipped({"archive/data.pkl": payload, "archive/version": b"3\n"})
+    )
+    torch.save(torch.nn.Conv2d(1, 1, 1), folder / "module.pt")
+    torch.save(torch.nn.Conv2d(1, 1, 1).state_dict(), folder / "weights.pt")
+    os.mkfifo(folder / "pipe.pt")
+    np.save(folder / "five_channels.npy", np.zeros((4, 5, 32, 32), np.float32))
+    np.save(folder / "oblong.npy", np.zeros((4, 3, 8, 12), np.float32))
+    (folder / "empty_folder").mkdir()
+    (folder / "texts").mkdir()
+    (folder / "texts" / "letter.txt").write_text("dear reader")
+    return folder
+
+
+def zipped(entries: Mapping[str, bytes]) -> bytes:
+    """Make a zip archive, uncompressed as torch makes them."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def endings(
+    request: pytest.FixtureRequest,
+    workshop: Path,
+    eqaudit: Callable[..., Any],
+    in_background: Callable[..., Future[Any]],
+) -> dict[str, Future[Any]]:
+    """Start the cases that are selected, two at a time; each writes over an old report of its own."""
+    selected = [item.callspec.params["name"] for item in request.session.items if is_case(item)]
+    started = {}
+    for name in dict.fromkeys(selected):
+        report = report_of(workshop, name)
+        report.write_bytes(OLD_REPORT)
+        started[name] = in_background(
+            eqaudit, "check", *CASES[name].arguments, "--json", os.fspath(report), cwd=workshop
+        )
+    return started
+
+
+def is_case(item: pytest.Item) -> bool:
+    """Return whether a test is about one of the cases."""
+    return isinstance(item, pytest.Function) and "name" in getattr(item, "callspec", Empty).params
+
+
+class Empty:
+    """Stands for a test without parameters."""
+
+    params: Mapping[str, Any] = {}
+
+
+def report_of(folder: Path, name: str) -> Path:
+    """Return where a case writes its report."""
+    return folder / f"{name.replace(' ', '_')}.json"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_ends_in_one_message_and_its_code(
+    name: str, workshop: Path, endings: dict[str, Future[Any]], told: Callable[..., str]
+) -> None:
+    """The message says what is wrong and what to do; the old report stays, byte for byte."""
+    ended = endings[name].result()
+    message = told(ended)
+    assert ended.returncode == CASES[name].code, message
+    for words in CASES[name].says:
+        assert words in message
+    assert ended.stdout == b""
+    assert report_of(workshop, name).read_bytes() == OLD_REPORT
+
+
+@pytest.fixture(scope="module")
+def aftermath(workshop: Path, endings: dict[str, Future[Any]]) -> Iterator[set[str]]:
+    """Wait for every case and return the names of what is left in the folder."""
+    for ending in endings.values():
+        ending.result()
+    yield {path.name for path in workshop.iterdir()}
+
+
+def test_no_payload_ran_and_no_temporary_file_is_left(aftermath: set[str]) -> None:
+    """Nothing is unpickled, and no half-written report lies about."""
+    assert "bad.py" in aftermath
+    assert "PWNED" not in aftermath
+    assert not [name for name in aftermath if name.startswith(TEMPORARY_PREFIX)]
+
+
+def test_the_payload_would_leave_its_mark(tmp_path: Path) -> None:
+    """The check above can fail: unpickled, the payload does what it says."""
+    pickle.loads(pickle.dumps(Payload(tmp_path / "PWNED")))
+    assert (tmp_path / "PWNED").exists()

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from eqaudit.statistics import (
+    LAYER_REPLICATES,
+    bootstrap_indices,
+    histogram_quantile,
+    log_histogram,
+    percentile_interval,
+    poisson_weights,
+    ratio_interval,
+    root_ratio,
+    share_interval,
+)
+
+
+def test_poisson_weights_depend_only_on_seed_and_image() -> None:
+    """Shards draw the weights that one run would have drawn."""
+    whole = poisson_weights(3, 0, 10)
+    assert np.array_equal(np.concatenate([poisson_weights(3, 0, 4), poisson_weights(3, 4, 6)]), whole)
+    assert not np.array_equal(poisson_weights(4, 0, 10), whole)
+
+
+def test_poisson_weights_have_mean_and_variance_one() -> None:
+    """The weights are those of a Poisson bootstrap."""
+    weights = poisson_weights(0, 0, 500)
+    assert weights.shape == (500, LAYER_REPLICATES)
+    assert weights.mean() == pytest.approx(1, abs=0.02)
+    assert weights.var() == pytest.approx(1, abs=0.03)
+
+
+def test_percentile_interval_matches_numpy_and_passes_over_what_is_not_finite() -> None:
+    """Replicates without a value do not spoil the others."""
+    replicates = np.array([*np.linspace(0, 1, 101), np.nan, np.inf])
+    assert percentile_interval(replicates) == pytest.approx((0.025, 0.975))
+    assert percentile_interval(np.array([np.nan, 1.0])) is None
+
+
+@pytest.mark.parametrize("images", [16, 64])
+def test_ratio_interval_covers_the_true_ratio(images: int) -> None:
+    """500 sets of images with skewed errors: the 95 % interval holds the truth in 90 to 98 % of them."""
+    generator = np.random.default_rng(0)
+    hits = 0
+    for number in range(500):
+        power = generator.uniform(0.5, 2.0, images)
+        difference = power * generator.lognormal(0.0, 0.8, images)
+        interval = ratio_interval(difference, power, number)
+        assert interval is not None
+        hits += interval[0] <= np.exp(0.8**2 / 4) <= interval[1]
+    assert 0.90 <= hits / 500 <= 0.98
+
+
+def test_ratio_interval_of_an_error_of_zero_is_zero() -> None:
+    """An exact model has nothing to be unsure of."""
+    assert ratio_interval(np.zeros(20), np.ones(20), 0) == (0.0, 0.0)
+
+
+def test_ratio_interval_of_one_image_is_unknown_and_of_few_is_finite() -> None:
+    """One image has no spread; two to seven get the percentile interval."""
+    assert ratio_interval(np.ones(1), np.ones(1), 0) is None
+    for images in (2, 3, 7, 8, 9):
+        values = np.arange(1.0, images + 1)
+        low, high = ratio_interval(values / 10, np.ones(images), 0) or (np.nan, np.nan)
+        assert 0 < low <= high <= 2
+
+
+def test_ratio_interval_survives_one_image_that_holds_all_the_error() -> None:
+    """Resamples that miss the only bad image have no logarithm and are left out."""
+    difference = np.zeros(64)
+    difference[5] = 1.0
+    low, high = ratio_interval(difference, np.ones(64), 0) or (np.nan, np.nan)
+    assert 0 <= low <= np.sqrt(1 / 64) <= high <= 2
+
+
+@given(st.integers(1, 400), st.data())
+def test_share_interval_is_that_of_wilson(images: int, data: st.DataObject) -> None:
+    """Oracle: scipy's binomial test."""
+    hits = data.draw(st.integers(0, images))
+    expected = stats.binomtest(hits, images).proportion_ci(method="wilson")
+    assert share_interval(hits, images) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+def test_share_interval_without_images_is_unknown() -> None:
+    """No image, no share."""
+    assert share_interval(0, 0) is None
+
+
+@given(st.lists(st.floats(1e-15, 2.0), min_size=1, max_size=300), st.sampled_from([0.5, 0.95]))
+def test_histogram_quantile_is_within_half_a_bin_of_an_order_statistic(
+    values: list[float], share: float
+) -> None:
+    """The fixed histogram gives quantiles to 2.4 %."""
+    found = histogram_quantile(log_histogram(np.array(values)), share)
+    expected = np.quantile(values, share, method="inverted_cdf")
+    assert found == pytest.approx(expected, rel=0.024)
+
+
+def test_histograms_add_up_and_zero_is_zero() -> None:
+    """Counts of shards are those of one run; a median of exact zeros is 0, not the first bin."""
+    values = np.random.default_rng(0).lognormal(-5, 2, 100)
+    assert np.array_equal(log_histogram(values[:30]) + log_histogram(values[30:]), log_histogram(values))
+    assert histogram_quantile(log_histogram(np.zeros(5)), 0.5) == 0
+    assert histogram_quantile(np.zeros_like(log_histogram(values)), 0.5) is None
+
+
+def test_root_ratio_of_nothing_is_zero() -> None:
+    """Two tensors without content agree."""
+    assert root_ratio(np.array([0.0, 4.0]), np.array([0.0, 1.0])).tolist() == [0.0, 2.0]
+
+
+def test_bootstrap_indices_are_seeded() -> None:
+    """The same seed, the same resamples."""
+    assert np.array_equal(bootstrap_indices(1, 9), bootstrap_indices(1, 9))
+    assert not np.array_equal(bootstrap_indices(1, 9), bootstrap_indices(2, 9))
