@@ -84,7 +84,8 @@ def audit(
 
 def _audit_module(model: nn.Module, device: torch.device, images: Any, plan: CheckPlan) -> Report:
     home = next((weight.device for weight in model.parameters()), device)
-    training = {module: module.training for module in model.modules()}
+    # A frozen TorchScript module has no mode.
+    training = {module: module.training for module in model.modules() if hasattr(module, "training")}
     try:
         return engine.audit(wrap_module(model, type(model).__name__, device), images, plan, _silent)
     finally:

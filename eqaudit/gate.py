@@ -68,7 +68,7 @@ def _finite(report: Report) -> GateCheck:
         if worst and count
         else "every output value is finite"
     )
-    return GateCheck("finite", count, 0, not count, where)
+    return GateCheck("finite", float(count), 0.0, not count, where)
 
 
 def _deterministic(report: Report) -> GateCheck:
@@ -109,7 +109,9 @@ def _holds(report: Report) -> GateCheck:
     counts = ", ".join(f"{count} {name}" for name, count in Counter(error.class_ for error in errors).items())
     asked = f"{report.group.name} must hold on {report.gating_output.name}"
     reason = f"{asked}: {held} of {len(errors)} elements hold ({counts or 'none measured'})"
-    return GateCheck("group holds", held, len(errors), bool(errors) and held == len(errors), reason)
+    return GateCheck(
+        "group holds", float(held), float(len(errors)), bool(errors) and held == len(errors), reason
+    )
 
 
 def _layer_errors(report: Report, limit: float) -> GateCheck:

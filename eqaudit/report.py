@@ -1,5 +1,7 @@
 """The frozen result of an audit, to and from JSON: all that the gate and the reporters see."""
 
+import json
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -271,9 +273,26 @@ class Report(Record, frozen=True, kw_only=True):
         return next(output for output in self.outputs if output.gating)
 
 
+def encode(value: msgspec.Struct) -> bytes:
+    """Encode as JSON; bytes of a name that are no UTF-8 are spelled out, as a reader is shown them."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False)
+        return re.sub("[\ud800-\udfff]", lambda found: f"\\\\u{ord(found[0]):04x}", text).encode()
+
+
 def to_json(report: Report | Listing) -> bytes:
-    """Encode a report; the same report gives the same bytes."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+    """Encode a report; the same report gives the same bytes.
+
+    What cannot be printed (marks that turn the direction of writing, say) is written as a JSON escape.
+    """
+    text = msgspec.json.format(encode(report), indent=2).decode()
+    return re.sub("[^\n -~]", _escape, text).encode() + b"\n"
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
 
 
 def from_json(content: bytes, name: str = "report") -> Report:

@@ -53,8 +53,9 @@ def _names(groups: tuple[Group, ...]) -> str:
 def _sentence(report: Report, group: Group, held: frozenset[Element]) -> str:
     errors = {error.element: error for error in report.gating_output.errors}
     groups = holding_groups(report)
-    moved = [errors[str(element)] for element in group.moving if element in held]
-    failing = [errors[str(element)] for element in group.moving if element not in held]
+    names = {str(element) for element in held}
+    moved = [error for error in report.gating_output.errors if error.element in names]
+    failing = [error for error in report.gating_output.errors if error.element not in names]
     if not group.moving:
         return "C1 holds trivially: no turn and no mirror was tested."
     if not moved:

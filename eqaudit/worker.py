@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import json
 import os
 import pickle
-import re
 import selectors
 import signal
 import subprocess
@@ -29,7 +27,7 @@ import msgspec
 
 from eqaudit.errors import EqauditError, ExitCode, WorkerError
 from eqaudit.plan import CheckPlan, LayersPlan, Plan
-from eqaudit.report import Listing, Report
+from eqaudit.report import Listing, Report, encode
 
 CHUNK = 1 << 16
 KEPT_OUTPUT = 1 << 20
@@ -287,7 +285,7 @@ def main(arguments: list[str]) -> None:
     threading.Thread(target=_die_with_parent, args=[_take_standard_input()], daemon=True).start()
 
     def send(event: Event) -> None:
-        line = _encode(event) + b"\n"
+        line = encode(event) + b"\n"
         while line:
             line = line[events.write(line) :]
 
@@ -306,22 +304,16 @@ def _measure(plan: Plan, progress: Callable[[str, int, int], None]) -> Event:
             if isinstance(plan, CheckPlan)
             else engine.list_layers(plan, progress)
         )
-        return Finished(msgspec.Raw(_encode(result)))
+        return Finished(msgspec.Raw(encode(result)))
     except EqauditError as error:
         return Failed(error.message, error.hint, error.exit_code)
     except MemoryError:
         return Failed("not enough memory", "use a smaller --batch-size", ExitCode.CANNOT_RUN)
+    except (KeyboardInterrupt, SystemExit) as error:
+        # Ctrl-C does not reach this process: the model's code raised it.
+        return Failed(f"the model raises {type(error).__name__}", _BLAME, ExitCode.CANNOT_RUN)
     except Exception:  # noqa: BLE001 - a bug of ours is reported as such, with its traceback
         return Failed("internal error", "", ExitCode.INTERNAL, traceback.format_exc())
-
-
-def _encode(value: Event | Report | Listing) -> bytes:
-    """Encode as JSON; bytes of a name that are no UTF-8 are spelled out, as a reader is shown them."""
-    try:
-        return msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False)
-        return re.sub("[\ud800-\udfff]", lambda found: f"\\\\u{ord(found[0]):04x}", text).encode()
 
 
 def _take_standard_input() -> int:

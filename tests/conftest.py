@@ -5,8 +5,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,61 +19,16 @@ AT_ONCE = 2
 PATIENCE = 120.0  # seconds; a hanging command must not hang the tests
 LOOKS = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "PYTHONIOENCODING", "PYTHONUTF8", "PYTHONHASHSEED")
 
-TINY_MODELS = '''
-import torch
-from torch import nn
-
-
-class Mean(nn.Module):
-    """Exactly invariant."""
-
-    def forward(self, x):
-        return x.mean((2, 3))
-
-
-class Corner(nn.Module):
-    """Looks at one pixel."""
-
-    def forward(self, x):
-        return x[:, :, 0, 0]
-
-
-class Brightest(nn.Module):
-    """Returns no floating tensor."""
-
-    def forward(self, x):
-        return x.argmax(1)
-
-
-class SkippedThenMean(nn.Sequential):
-    """Has a layer that cannot be measured, and passes."""
-
-    def __init__(self):
-        super().__init__(Brightest(), Mean())
-
-    def forward(self, x):
-        self[0](x)
-        return self[1](x)
-
-
-class SkippedThenCorner(SkippedThenMean):
-    """The same, and fails."""
-
-    def __init__(self):
-        super().__init__()
-        self[1] = Corner()
-'''
-
 
 @pytest.fixture(scope="session")
 def command() -> list[str]:
-    """The command of this checkout, without what stands in the current folder."""
+    """Return the command of this checkout, without what stands in the current folder."""
     return [sys.executable, "-P", "-m", "eqaudit"]
 
 
 @pytest.fixture(scope="session")
 def surroundings() -> dict[str, str]:
-    """The environment without what changes how output looks."""
+    """Return the environment without what changes how output looks."""
     return {name: value for name, value in os.environ.items() if name not in LOOKS}
 
 
@@ -112,10 +69,24 @@ def shell(command: list[str], surroundings: dict[str, str]) -> Callable[..., End
 
 
 @pytest.fixture(scope="module")
-def in_background() -> Iterator[Callable[..., Future[Ended]]]:
-    """Return a function that starts a call beside others; what nobody waited for is dropped."""
+def in_background() -> Iterator[Callable[..., Callable[[], Any]]]:
+    """Return a function that starts a call beside others and returns how to get its result.
+
+    Whoever asks for a call that still waits in the queue makes it at once; calls that nobody asked
+    for are dropped.
+    """
     pool = ThreadPoolExecutor(AT_ONCE)
-    yield pool.submit
+
+    def start(call: Callable[..., Any], *arguments: Any, **options: Any) -> Callable[[], Any]:
+        future = pool.submit(call, *arguments, **options)
+
+        @cache
+        def result() -> Any:
+            return call(*arguments, **options) if future.cancel() else future.result()
+
+        return result
+
+    yield start
     pool.shutdown(cancel_futures=True)
 
 

@@ -4,16 +4,32 @@ No ``from __future__ import annotations`` here: TorchScript reads the annotation
 """
 
 import math
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 IMAGE = (3, 16, 16)
+How = Literal["scripted", "traced"]
+
+
+def noise(*shape: int, seed: int = 5) -> Tensor:
+    """Return normal random numbers, the same for the same seed."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def compiled(module: nn.Module, how: How, shape: tuple[int, ...] = IMAGE, batch: int = 3) -> Any:
+    """Script or trace a module."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing: torch's own layers compare sizes
+        if how == "scripted":
+            return torch.jit.script(module)
+        return torch.jit.trace(module, noise(batch, *shape), strict=False)  # type: ignore[no-untyped-call]
 
 
 def _convolution(channels_in: int, channels: int) -> nn.Conv2d:
@@ -494,8 +510,9 @@ class UNet(nn.Module):
 
 def deep() -> nn.Sequential:
     """Return 200 modules in a row."""
-    blocks = (nn.Sequential(_convolution(3, 3), nn.Tanh(), nn.Dropout(), nn.ReLU6()) for _ in range(40))
-    return nn.Sequential(*blocks)
+    first = nn.Sequential(_convolution(3, 3), nn.Tanh(), nn.Dropout(), nn.ReLU6())
+    blocks = (nn.Sequential(nn.PReLU(), nn.Tanh(), nn.Dropout(), nn.Hardtanh()) for _ in range(39))
+    return nn.Sequential(first, *blocks)
 
 
 @dataclass(frozen=True)

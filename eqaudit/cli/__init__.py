@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from typing import Annotated
@@ -70,6 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
         return usage.exit_code
     # Typer makes Ctrl-C into this code, or into Abort in its older versions.
     if code == ExitCode.INTERRUPTED:
+        # The hand that presses again must not break off the end of the interpreter.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         write_stderr("interrupted: nothing was written")
     return code
 

@@ -11,6 +11,7 @@ from eqaudit.cli import options
 from eqaudit.cli.output import (
     check_folder,
     check_output,
+    per_image_path,
     require_stdout,
     stdout_style,
     write_pictures,
@@ -112,6 +113,7 @@ def check(
     )
     if json not in {None, "-"}:
         check_output(str(json), _inputs(plan))
+        check_output(per_image_path(str(json)), _inputs(plan))
     if plots is not None:
         check_folder(plots)
     with progress_bar(quiet=quiet) as on_progress, model_output(verbose=verbose) as on_output:

@@ -187,11 +187,16 @@ def write_pictures(folder: str, report: Report) -> None:
         write_file(str(Path(folder) / name), picture)
 
 
+def per_image_path(path: str) -> str:
+    """Return where the values of single images go when a report has many."""
+    return f"{path}.per-image.npz"
+
+
 def write_report(path: str, report: Report) -> None:
     """Write a report as JSON; many values of single images go into FILE.per-image.npz."""
     from eqaudit.reporters.per_image import split_per_image  # noqa: PLC0415 - numpy, only when a file is written
 
-    beside = f"{path}.per-image.npz"
+    beside = per_image_path(path)
     report, values = split_per_image(report, Path(beside).name)
     if values is not None:
         write_file(beside, values)

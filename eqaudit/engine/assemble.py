@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from eqaudit.engine.base import Key, Setting
+from eqaudit.engine.base import Key, Setting, finite_or_none
 from eqaudit.engine.measure import NO_CLASS, OutputValues, TapSums, Unit
 from eqaudit.engine.rerun import RerunResult
 from eqaudit.metrics import Measured, classify, image_errors
@@ -83,7 +82,9 @@ class Assembler:
             return None
         elements = self.setting.elements
         errors = {
-            str(element): [_number(error) for value in values for error in image_errors(value.norms[place])]
+            str(element): [
+                finite_or_none(error) for value in values for error in image_errors(value.norms[place])
+            ]
             for place, element in enumerate(elements)
         }
         classes: dict[str, list[int]] = {}
@@ -112,7 +113,7 @@ class Assembler:
         if sums.errors is None or sums.chance is None:
             return Measured(None, None)
         return Measured(
-            _number(sums.errors.errors[place]), sums.chance.chance, int(sums.errors.nonfinite[place])
+            finite_or_none(sums.errors.errors[place]), sums.chance.chance, int(sums.errors.nonfinite[place])
         )
 
     def _error(self, key: Key, sums: TapSums, place: int) -> ElementError:
@@ -175,10 +176,6 @@ def _layer_spread(sums: TapSums, place: int) -> _Spread:
 
 def _predicted(values: list[OutputValues]) -> Integers:
     return np.concatenate([value.predicted for value in values if value.predicted is not None], axis=1)
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _name(key: Key) -> str:

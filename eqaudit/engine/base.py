@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -76,3 +77,8 @@ def stream(
 def as_tensor(images: NDArray[np.float32]) -> torch.Tensor:
     """Return a batch as a tensor of its own memory."""
     return torch.from_numpy(np.ascontiguousarray(images))
+
+
+def finite_or_none(value: float) -> float | None:
+    """Return a number as the report may hold it: None instead of NaN or infinity."""
+    return float(value) if math.isfinite(value) else None

@@ -7,7 +7,7 @@ from functools import reduce
 
 import torch
 
-from eqaudit.engine.base import Key, Setting, stream
+from eqaudit.engine.base import Key, Setting, finite_or_none, stream
 from eqaudit.engine.measure import TapSums, Unit, measure_batch
 from eqaudit.errors import EqauditError
 from eqaudit.loader import AuditModel, Feature, describe
@@ -32,7 +32,7 @@ def rerun_in_float64(
 
     Tensors that the copy still computes in another precision are left out. ``weight_rounding`` of a
     tensor is its relative change when every parameter is multiplied by 1 + u 2^-24, |u| <= 1: what the
-    rounding of the stored float32 weights alone can do.
+    rounding of the stored float32 weights alone can do. A model without parameters has its input rounded.
     """
     try:
         twin = model.twin()
@@ -43,8 +43,7 @@ def rerun_in_float64(
             [_measure(twin, part, place * size, names, setting) for place, part in enumerate(parts)],
         )
         before = _features(twin, parts[0], setting)
-        _perturb_weights(twin, setting.seed)
-        after = _features(twin, parts[0], setting)
+        after = _features(twin, _perturb(twin, parts[0], setting.seed), setting)
     except (EqauditError, RuntimeError, TypeError, NotImplementedError) as error:
         return RerunResult(0, {}, f"the model has no float64: {describe(error)}")
     by_key = {
@@ -67,7 +66,7 @@ def _by_element(sums: TapSums, weight_rounding: float) -> list[Rerun]:
         return []
     chance = sums.chance.chance
     return [
-        Rerun(Measured(float(error), chance, int(nonfinite)), weight_rounding)
+        Rerun(Measured(finite_or_none(error), chance, int(nonfinite)), weight_rounding)
         for error, nonfinite in zip(sums.errors.errors, sums.errors.nonfinite, strict=True)
     ]
 
@@ -83,12 +82,19 @@ def _features(model: AuditModel, images: torch.Tensor, setting: Setting) -> dict
     return found
 
 
-def _perturb_weights(model: AuditModel, seed: int) -> None:
+def _perturb(model: AuditModel, images: torch.Tensor, seed: int) -> torch.Tensor:
+    """Round the weights of a model in place, or the images where it has none; return the images to use."""
     generator = torch.Generator().manual_seed(seed)
+    weights = list(model.runner.weights())
     with torch.no_grad():
-        for weight in model.runner.weights():
-            factors = torch.rand(weight.shape, generator=generator, dtype=torch.float64) * 2 - 1
-            weight.mul_(1 + WEIGHT_ROUNDING * factors.to(weight.device))
+        for weight in weights:
+            weight.mul_(_rounding(weight, generator))
+    return images if weights else images * _rounding(images, generator)
+
+
+def _rounding(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    signs = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) * 2 - 1
+    return (1 + WEIGHT_ROUNDING * signs).to(tensor.device)
 
 
 def _relative_change(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -1,11 +1,12 @@
 """From a model spec to one `AuditModel`, whatever the kind of artefact."""
 
 import torch
+from torch import nn
 
 from eqaudit.loader.archive import read_model_file
 from eqaudit.loader.base import AuditModel, Feature, Tap, describe
-from eqaudit.loader.eager import load_python, wrap_module
-from eqaudit.loader.torchscript import load_torchscript
+from eqaudit.loader.eager import make_module, wrap_eager
+from eqaudit.loader.torchscript import load_torchscript, wrap_torchscript
 from eqaudit.plan import FileModel, ModelSpec, PythonObject
 
 __all__ = ["AuditModel", "Feature", "Tap", "describe", "load_model", "wrap_module"]
@@ -23,4 +24,11 @@ def load_model(spec: ModelSpec, device: torch.device) -> AuditModel:
         case FileModel(path):
             return load_torchscript(read_model_file(path), path, device)
         case PythonObject():
-            return load_python(spec, device)
+            return wrap_module(make_module(spec), str(spec), device)
+
+
+def wrap_module(module: nn.Module, spec: str, device: torch.device) -> AuditModel:
+    """Make a module in memory ready to be measured, also one that is TorchScript already."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return wrap_torchscript(module, spec, device)
+    return wrap_eager(module, spec, device)

@@ -50,12 +50,12 @@ def _hook(name: str, module: nn.Module, on_value: OnValue) -> torch.utils.hooks.
     return module.register_forward_hook(lambda _module, _inputs, value: on_value(tap, value))
 
 
-def wrap_module(module: nn.Module, spec: str, device: torch.device) -> AuditModel:
+def wrap_eager(module: nn.Module, spec: str, device: torch.device) -> AuditModel:
     """Make a module ready to be measured: it is put in eval mode and moved to the device."""
     return AuditModel(spec, "python", None, EagerRunner(module.eval().to(device)), device)
 
 
-def load_python(spec: PythonObject, device: torch.device) -> AuditModel:
+def make_module(spec: PythonObject) -> nn.Module:
     """Call a factory, instantiate a class, or take an instance.
 
     Raises
@@ -67,7 +67,7 @@ def load_python(spec: PythonObject, device: torch.device) -> AuditModel:
     if isinstance(found, nn.Module):
         if spec.arguments:
             raise ModelError(f"{spec} is a module already: it takes no --arg", "leave --arg out")
-        return wrap_module(found, str(spec), device)
+        return found
     if not callable(found):
         raise ModelError(
             f"{spec} is {type(found).__name__}, no factory and no module",
@@ -80,4 +80,4 @@ def load_python(spec: PythonObject, device: torch.device) -> AuditModel:
             f"{spec} returns {type(made).__name__}, expected a torch.nn.Module",
             "return the model from the factory",
         )
-    return wrap_module(made, str(spec), device)
+    return made

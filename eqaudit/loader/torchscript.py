@@ -8,6 +8,7 @@ result to Python while the graph runs. The order and the values are those of eag
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import re
 import warnings
@@ -103,8 +104,8 @@ def load_torchscript(file: ModelFile, spec: str, device: torch.device) -> AuditM
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module = torch.jit.load(io.BytesIO(file.content), map_location=device).eval()  # type: ignore[no-untyped-call]
-            runner = TorchScriptRunner(module)
+            module = torch.jit.load(io.BytesIO(file.content), map_location=device)  # type: ignore[no-untyped-call]
+            model = wrap_torchscript(module, spec, device)
     except ModelError:
         raise
     except Exception as error:
@@ -112,8 +113,20 @@ def load_torchscript(file: ModelFile, spec: str, device: torch.device) -> AuditM
             f"{spec} cannot be loaded: {describe(error)}",
             "was it saved by a newer torch, or with operators of another package?",
         ) from error
+    return dataclasses.replace(model, sha256=file.sha256)
+
+
+def wrap_torchscript(module: torch.jit.ScriptModule, spec: str, device: torch.device) -> AuditModel:
+    """Make a TorchScript module ready to be measured.
+
+    Raises
+    ------
+    ModelError
+        Its graph would touch files.
+    """
+    runner = TorchScriptRunner(module.eval().to(device))
     _refuse_file_operators([name for name in FILE_OPERATORS if runner.graph.findAllNodes(name)], spec)
-    return AuditModel(spec, "torchscript", file.sha256, runner, device, tuple(_notes(runner)))
+    return AuditModel(spec, "torchscript", None, runner, device, tuple(_notes(runner)))
 
 
 def _code(content: bytes) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
 
-NARROWEST = 60
+NARROWEST = 80
 FALLBACKS = str.maketrans(
     {
         "±": "+-",

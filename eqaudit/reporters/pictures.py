@@ -43,7 +43,9 @@ def draw_check(report: Report) -> dict[str, bytes]:
 def _draw_heatmap(report: Report) -> bytes:
     rows = _rows(report)
     elements = [error.element for error in report.gating_output.errors]
-    shares = np.array([[_share(error) for error in layer.errors] for layer, _ in rows], dtype=float)
+    shares = np.full((len(rows), len(elements)), np.nan)
+    for row, (layer, _) in enumerate(rows):
+        shares[row, : len(layer.errors)] = [_share(error) for error in layer.errors]
     figure = _figure(max(6.4, 2.6 + 0.62 * len(elements) + 0.07 * _longest(rows)), 2.4 + 0.24 * len(rows))
     axes = figure.add_subplot()
     norm = LogNorm(LEAST_SHARE, LARGEST_SHARE, clip=True)
@@ -55,13 +57,15 @@ def _draw_heatmap(report: Report) -> bytes:
     _name_rows(axes, [layer for layer, _ in rows])
     _write_shares(axes, rows, shares)
     bar = figure.colorbar(image, ax=axes, extend="both", shrink=min(1.0, 4 / figure.get_figheight()))
-    bar.set_label("share of chance: 1 = as far as unrelated images")
+    bar.set_label("share of chance\n(1: as far as unrelated images)", fontsize=8)
     _title(figure, report, f"Equivariance error under {report.group.name}, by layer and element")
     return _png(figure)
 
 
 def _write_shares(axes: Axes, rows: Rows, shares: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> None:
     for row, (layer, _) in enumerate(rows):
+        if layer.skipped:
+            axes.text(-0.4, row, f"skipped: {show(layer.skipped)}", va="center", fontsize=6, parse_math=False)
         for column, error in enumerate(layer.errors):
             share = shares[row, column]
             text = format_error(error.error) if np.isfinite(share) else error.class_
@@ -82,7 +86,7 @@ def _draw_layers(report: Report) -> bytes:
             axes.text(
                 0.01,
                 row,
-                layer.skipped or (error.class_ if error else ""),
+                show(layer.skipped or (error.class_ if error else "")),
                 va="center",
                 fontsize=7,
                 transform=axes.get_yaxis_transform(),

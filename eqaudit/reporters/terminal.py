@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from rich.console import RenderableType
+from rich.console import OverflowMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from eqaudit.groups import Group
-from eqaudit.report import Layer, Model, Report
+from eqaudit.report import Layer, Model, Output, Report
 from eqaudit.reporters.base import (
     NOT_PLAIN,
     first_breaking_layer,
@@ -19,7 +19,7 @@ from eqaudit.reporters.base import (
     shown_class,
     worst_error,
 )
-from eqaudit.reporters.console import Style, render
+from eqaudit.reporters.console import NARROWEST, Style, render
 from eqaudit.verdict import format_error, format_share, holding_groups
 
 KINDS = {"torchscript": "TorchScript", "exported": "exported program", "python": "Python", "onnx": "ONNX"}
@@ -32,13 +32,23 @@ COLOURS = {
     "degenerate": "magenta",
     "unresolved": "magenta",
 }
-BAR_CELLS = 8
+MOST_BAR_CELLS = 10
+SHARE_WIDTH = 7  # "  1.5 %" and the blank after the bar
+LEAST_TYPE, LEAST_NAME = 6, 12
+COLUMNS = ("layer", "type", "shape", "worst", "error ±95%", "of chance", "class")
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def render_check(report: Report, style: Style) -> str:
     """Return the whole report as text."""
-    parts: list[RenderableType] = [_header(report), "", _layers(report), "", _by_element(report), ""]
+    parts: list[RenderableType] = [
+        _header(report),
+        "",
+        *_layers(report, max(style.width, NARROWEST)),
+        "",
+        _by_element(report),
+        "",
+    ]
     return render([*parts, _conclusion(report), "", _gate(report)], style)
 
 
@@ -93,41 +103,49 @@ def _describe_group(report: Report) -> str:
     return f"{report.group.name}, {moving} {kind} of the square, all exact (no resampling)"
 
 
-def _layers(report: Report) -> RenderableType:
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    table.add_column("layer", overflow="fold", min_width=5)
-    table.add_column("type", overflow="fold", min_width=4)
-    table.add_column("shape", overflow="fold")
-    table.add_column("worst", no_wrap=True)
-    table.add_column("error ±95%", no_wrap=True)
-    table.add_column("of chance", no_wrap=True)
-    table.add_column("class", overflow="fold", min_width=9)
-    for layer, later in zip(report.layers, later_exact(report), strict=True):
-        table.add_row(*_layer_row(layer, later))
-    for output in report.outputs:
-        table.add_row(*_layer_row(output, frozenset()), style="bold" if output.gating else "")
-    return table
+def _layers(report: Report, width: int) -> list[RenderableType]:
+    """Return the table of layers and outputs, and why some were skipped."""
+    later = [*later_exact(report), *(frozenset[str]() for _ in report.outputs)]
+    layers = [*report.layers, *report.outputs]
+    rows = [_layer_cells(layer, held) for layer, held in zip(layers, later, strict=True)]
+    widths = _widths(rows, width)
+    bars = widths[5] - SHARE_WIDTH if widths[5] > len(COLUMNS[5]) else 0
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", collapse_padding=True)
+    for title, cells in zip(COLUMNS, widths, strict=True):
+        # A name that does not fit goes on in the next line; what a layer is may be cut.
+        overflow: OverflowMethod = "fold" if title == "layer" else "ellipsis"
+        table.add_column(title, width=cells, overflow=overflow, no_wrap=title != "layer")
+    for layer, row in zip(layers, rows, strict=True):
+        error = worst_error(layer)
+        share = "" if error is None else f"{_bar(error.normalised, bars)} {row[5]:>6}".rjust(widths[5])
+        name = Text(row[6], style=COLOURS.get(row[6], "magenta"))
+        gating = isinstance(layer, Output) and layer.gating
+        table.add_row(*map(Text, row[:5]), Text(share), name, style="bold" if gating else "")
+    reasons = [(layer_name(layer), layer.skipped) for layer in layers if layer.skipped]
+    return [table, *(Text(f"skipped  {name}: {show(reason)}") for name, reason in reasons)]
 
 
-def _layer_row(layer: Layer, later: frozenset[str]) -> list[Text]:
-    start = [Text(layer_name(layer)), Text(show(layer.type)), Text(describe_shape(layer.shape))]
+def _layer_cells(layer: Layer, later: frozenset[str]) -> list[str]:
+    start = [layer_name(layer), show(layer.type), describe_shape(layer.shape)]
     error = worst_error(layer)
     if error is None:
-        return [
-            *start,
-            Text(""),
-            Text("skipped", style="magenta"),
-            Text(""),
-            Text(show(layer.skipped or ""), style="magenta"),
-        ]
-    name = shown_class(error, later)
-    return [
-        *start,
-        Text(error.element),
-        Text(f"{format_error(error.error)}{_plus_minus(error.ci95)}"),
-        Text(f"{_bar(error.normalised)} {format_share(error.normalised):>6}"),
-        Text(name, style=COLOURS[name]),
-    ]
+        return [*start, "", "", "", "skipped"]
+    size = f"{format_error(error.error)}{_plus_minus(error.ci95)}"
+    return [*start, error.element, size, format_share(error.normalised), shown_class(error, later)]
+
+
+def _widths(rows: list[list[str]], width: int) -> list[int]:
+    """Return the width of each column: bars get what is left; types, then names, give when it is short."""
+    widths = [max(len(cell) for cell in column) for column in zip(COLUMNS, *rows, strict=True)]
+    widths[5] = len(COLUMNS[5])
+    left = width - sum(widths) - len(widths) + 1
+    if left > 0:
+        widths[5] = min(widths[5] + left, SHARE_WIDTH + MOST_BAR_CELLS)
+    for column, least in ((1, LEAST_TYPE), (0, LEAST_NAME)):
+        taken = min(max(-left, 0), max(widths[column] - least, 0))
+        widths[column] -= taken
+        left += taken
+    return widths
 
 
 def _plus_minus(interval: tuple[float, float] | None) -> str:
@@ -137,10 +155,10 @@ def _plus_minus(interval: tuple[float, float] | None) -> str:
     return f" ±{half:.2g}" if half >= 0.001 else f" ±{format_error(half)}"  # noqa: PLR2004 - as format_error
 
 
-def _bar(share: float | None) -> str:
+def _bar(share: float | None, cells: int) -> str:
     """Draw a share of chance in eighths of a cell; beyond 100 % it stays full."""
-    eighths = round(8 * BAR_CELLS * min(max(share or 0.0, 0.0), 1.0))
-    return ("█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()).ljust(BAR_CELLS)
+    eighths = round(8 * cells * min(max(share or 0.0, 0.0), 1.0))
+    return ("█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()).ljust(cells)
 
 
 def _by_element(report: Report) -> RenderableType:

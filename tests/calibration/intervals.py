@@ -1,4 +1,4 @@
-"""Coverage of the 95 % intervals: how often do they contain the value on all images?
+"""Measure the coverage of the 95 % intervals: how often do they contain the value on all images.
 
 Run: python tests/calibration/intervals.py MODEL [--samples 64] [--input-shape 3,32,32]
 

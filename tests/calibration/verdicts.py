@@ -1,4 +1,4 @@
-"""Random exact and broken networks: how often is the verdict wrong?
+"""Count wrong verdicts on random exact and broken networks.
 
 Run: python tests/calibration/verdicts.py [--count 200] [--seed 0]
 
@@ -21,9 +21,9 @@ from eqaudit.report import Report
 
 sys.path.append(str(Path(__file__).parents[2] / "fixtures" / "models"))
 
-from _p4 import P4Conv, p4_layers  # type: ignore[import-not-found]
-from _standard import Average, move, move_back  # type: ignore[import-not-found]
-from _weights import make_isotropic, seeded  # type: ignore[import-not-found]
+from _p4 import P4Conv, p4_layers
+from _standard import Average, move, move_back
+from _weights import make_isotropic, seeded
 
 
 @dataclass(frozen=True)
