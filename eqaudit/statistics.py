@@ -50,8 +50,8 @@ def ratio_interval(numerator: Floats, denominator: Floats, seed: int) -> tuple[f
 
     A bootstrap-t interval of the logarithm (Efron and Tibshirani 1993, chapter 12), with the delta
     method's standard error: on 64 images of four fixtures it covered 95 % where the percentile interval
-    covered 93 %, on 16 images 94 % against 88 % (tests/calibration/intervals.py). Fewer than 8 images get the percentile interval.
-    None with fewer than two images.
+    covered 93 %, on 16 images 94 % against 88 % (tests/calibration/intervals.py).
+    Fewer than 8 images get the percentile interval. None with fewer than two images.
     """
     images = len(numerator)
     if images < 2:  # noqa: PLR2004 - one image has no spread

@@ -64,7 +64,7 @@ def list_layers(plan: LayersPlan, progress: Progress) -> Listing:
     device = choose_device(plan.run)
     progress("loading", 0, 0)
     model = load_model(plan.model, device)
-    choice = choose_shape(model, open_images(plan.inputs), plan.inputs)
+    choice = choose_shape(model, None, plan.inputs)
     layers = [
         ListedLayer(
             feature.name, feature.call, feature.type, feature.parameters, _shape_of(feature), feature.reason

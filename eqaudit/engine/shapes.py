@@ -32,8 +32,10 @@ class Choice:
     fixed_batch: int | None
 
 
-def choose_shape(model: AuditModel, images: Images, options: InputOptions) -> Choice:
+def choose_shape(model: AuditModel, images: Images | None, options: InputOptions) -> Choice:
     """Choose the input shape: the one asked for, else the data's, else the first that the model accepts.
+
+    Without ``images`` (to list layers) any number of channels will do.
 
     Raises
     ------
@@ -45,8 +47,8 @@ def choose_shape(model: AuditModel, images: Images, options: InputOptions) -> Ch
     if options.input_shape is not None:
         return _first_accepted(model, [options.input_shape], "from --input-shape", options)
     channels = _channels(model, images)
-    size = options.resize if options.resize is not None and images.native_size is None else images.native_size
-    if size is None:
+    size = images.native_size if images is not None else None
+    if images is None or size is None:
         shapes = [(depth, side, side) for depth, side in product(channels, SIDES)]
         return _first_accepted(model, shapes, "", options)
     origin = "from --resize" if options.resize is not None else "the size of the data"
@@ -63,11 +65,12 @@ def describe_shape(shape: tuple[int, ...]) -> str:
     return "x".join(str(size) for size in shape)
 
 
-def _channels(model: AuditModel, images: Images) -> list[int]:
-    if images.ready and images.native_channels is not None:
+def _channels(model: AuditModel, images: Images | None) -> list[int]:
+    if images is not None and images.ready and images.native_channels is not None:
         return [images.native_channels]
     first = model.first_channels
-    guesses = [first] if first in CHANNELS else []
+    # Pictures can be made grey or RGB, but not of any number of channels.
+    guesses = [first] if first is not None and (images is None or first in CHANNELS) else []
     return list(dict.fromkeys([*guesses, *CHANNELS]))
 
 
@@ -97,9 +100,11 @@ def _first_accepted(model: AuditModel, shapes: list[Shape], origin: str, options
             f"the model refuses {where}: {refusal}", "say the shape that it takes with --input-shape C,H,W"
         )
     tried = " ".join(str(side) for side in SIDES)
+    hint = "say the shape that it takes with --input-shape C,H,W"
+    if model.first_channels not in {None, *CHANNELS}:
+        hint = f"its first layer takes {model.first_channels} channels: give arrays with --data FILE.npy"
     raise ModelError(
-        f"the model refuses every input tried (1, 3 and 4 channels, sizes {tried}): {refusal}",
-        "say the shape that it takes with --input-shape C,H,W",
+        f"the model refuses every input tried (1, 3 and 4 channels, sizes {tried}): {refusal}", hint
     )
 
 

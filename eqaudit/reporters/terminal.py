@@ -72,6 +72,7 @@ def describe_shape(shape: tuple[int, ...] | list[int] | None) -> str:
 def _header(report: Report) -> RenderableType:
     inputs, tool = report.inputs, report.tool
     values = inputs.values
+    plural = "" if inputs.samples == 1 else "s"
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim")
     grid.add_column()
@@ -82,7 +83,7 @@ def _header(report: Report) -> RenderableType:
     grid.add_row(
         "input",
         Text(
-            f"{inputs.samples} images ({show(inputs.source)}), {describe_shape(inputs.shape)}, "
+            f"{inputs.samples} image{plural} ({show(inputs.source)}), {describe_shape(inputs.shape)}, "
             f"values {values.minimum:.3g} to {values.maximum:.3g}, mean {values.mean:.3g}"
         ),
     )
