@@ -106,10 +106,7 @@ def run_layers(plan: LayersPlan, timeout: float, on_progress: OnProgress, on_out
 
 def _run(plan: Plan, timeout: float, on_progress: OnProgress, on_output: OnOutput) -> bytes:
     with _child(plan) as child:
-        try:
-            return _Conversation(child, timeout, on_progress, on_output).result()
-        finally:
-            _end(child.process)
+        return _Conversation(child, timeout, on_progress, on_output).result()
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,3 +202,23 @@ def test_numpy_and_torch_images_are_the_same_images() -> None:
     images = pictures()
     report = eqaudit.audit(plain(), np.asarray(images))
     assert report.inputs.fingerprint == eqaudit.audit(plain(), images).inputs.fingerprint
+
+
+def test_rounding_that_a_model_amplifies_is_no_lack_of_determinism(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A difference in float32 that float64 does not show is rounding, and the report says so."""
+    monkeypatch.setattr("eqaudit.engine.determinism.ROUNDING", -1.0)
+    report = eqaudit.audit(Pooled(), pictures())
+    assert report.determinism.cause is None
+    assert "only rounding" in str(report.determinism.note)
+    assert any("only rounding" in warning for warning in report.warnings)
+
+
+def test_a_single_image_is_rebatched_with_its_mirror_image() -> None:
+    """Batch statistics show also when there is one image only."""
+
+    class Centred(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            corner = image[:, :, 0, 0]
+            return corner - corner.mean(dim=0)
+
+    assert eqaudit.audit(Centred(), pictures(1)).determinism.cause == "depends on the batch"
