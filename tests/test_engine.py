@@ -222,3 +222,15 @@ def test_a_single_image_is_rebatched_with_its_mirror_image() -> None:
             return corner - corner.mean(dim=0)
 
     assert eqaudit.audit(Centred(), pictures(1)).determinism.cause == "depends on the batch"
+
+
+def test_a_model_that_cannot_be_copied_is_judged_in_float32_and_the_report_says_so() -> None:
+    """Whatever the model's own copying raises is no bug of ours."""
+
+    class Single(Steep):
+        def __deepcopy__(self, memo: dict[int, object]) -> "Single":
+            raise KeyError("there is only one of me")
+
+    report = eqaudit.audit(Single(), pictures())
+    assert any("cannot be converted: KeyError" in warning for warning in report.warnings)
+    assert "exact" not in classes(report)

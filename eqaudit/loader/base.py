@@ -122,8 +122,17 @@ class AuditModel:
         return list(features_of(Tap("output", type(result).__name__, 0), 0, result, separator="."))
 
     def twin(self) -> AuditModel:
-        """Return a float64 copy of the model."""
-        return dataclasses.replace(self, runner=self.runner.twin())
+        """Return a float64 copy of the model.
+
+        Raises
+        ------
+        ModelError
+            The model cannot be copied or converted.
+        """
+        try:
+            return dataclasses.replace(self, runner=self.runner.twin())
+        except Exception as error:
+            raise ModelError(f"it cannot be converted: {describe(error)}") from error
 
 
 def features_of(tap: Tap, call: int, value: object, separator: str = "") -> Iterator[Feature]:
