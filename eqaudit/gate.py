@@ -11,6 +11,8 @@ from eqaudit.report import HOLDING, Gate, GateCheck, Report
 from eqaudit.verdict import conclude, format_error
 
 DETERMINISM_LIMIT = 1e-5
+SOUND = ("finite", "deterministic", "depends on input")
+"""Names of the checks that any number needs to mean something."""
 
 
 class Limits(msgspec.Struct, frozen=True):

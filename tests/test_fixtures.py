@@ -255,3 +255,16 @@ def test_random_variants_get_the_right_verdict(variant: Variant) -> None:
     gate = measure(variant).gate
     assert gate is not None
     assert gate.passed == variant.exact
+
+
+@pytest.mark.parametrize(("name", "group"), [("escnn_c4", "C4"), ("escnn_d4", "D4")])
+def test_networks_of_an_independent_library_are_exact(name: str, group: str) -> None:
+    """Traced escnn networks on regular fields: their stored weights are symmetric only to rounding."""
+    path = MODELS.parent / "independent" / f"{name}.pt"
+    report = eqaudit.audit(path, group=group, samples=16, input_shape=(3, 33, 33))
+    assert report.verdict is not None
+    assert report.verdict.holds == group
+    assert {error.class_ for error in report.gating_output.errors} == {"exact"}
+    even = eqaudit.audit(path, group="D4", samples=16, input_shape=(3, 33, 33))
+    assert even.verdict is not None
+    assert even.verdict.holds == group

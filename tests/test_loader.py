@@ -823,3 +823,11 @@ def test_a_dotted_spec_is_imported_from_the_installation() -> None:
     assert model.parameters == 8
     with pytest.raises(ModelError, match="No module named 'no_such_package_of_mine'"):
         load_model(parse_model("no_such_package_of_mine.models:make", []), CPU)
+
+
+def test_the_insert_point_of_a_rewritten_graph_is_its_end(tmp_path: Path) -> None:
+    """Left at a node that was destroyed, it ended the process in one audit of nine, in a later pass."""
+    for model in (loaded(compiled(made(ResNet), how), tmp_path) for how in ("scripted", "traced")):
+        for runner in (model.runner, model.twin().runner):
+            assert isinstance(runner, torchscript.TorchScriptRunner)
+            assert runner.graph.insertPoint().kind() == "prim::Return"

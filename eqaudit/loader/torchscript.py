@@ -187,12 +187,13 @@ def _path(call: Any) -> str | None:
 
 def _splice(graph: Any, call: Any, owner: torch.jit.ScriptModule, taps: list[Tap]) -> None:
     method, name = call.s("name"), _path(call)
-    graph.setInsertPoint(call)
-    result = next(iter(graph.insertGraph(owner._c._get_method(method).graph, list(call.inputs()))))
-    call.output().replaceAllUsesWith(result)
-    if name and FORWARD.fullmatch(method):
-        graph.insertNode(graph.create("eqaudit::tap", [graph.insertConstant(len(taps)), result], 0))
-        taps.append(Tap(name, owner.original_name, own_parameters(owner)))
+    # The guard puts the insert point back: left at a node that is destroyed, it ends the process later.
+    with graph.insert_point_guard(call):
+        result = next(iter(graph.insertGraph(owner._c._get_method(method).graph, list(call.inputs()))))
+        call.output().replaceAllUsesWith(result)
+        if name and FORWARD.fullmatch(method):
+            graph.insertNode(graph.create("eqaudit::tap", [graph.insertConstant(len(taps)), result], 0))
+            taps.append(Tap(name, owner.original_name, own_parameters(owner)))
     call.destroy()
 
 
@@ -233,5 +234,5 @@ def _create_double(graph: Any, node: Any) -> None:
     names = [argument.name for argument in torch._C.parse_schema(node.schema()).arguments]
     place = names.index("dtype")
     if list(node.inputs())[place].toIValue() == FLOAT32:
-        graph.setInsertPoint(node)
-        node.replaceInput(place, graph.insertConstant(FLOAT64))
+        with graph.insert_point_guard(node):
+            node.replaceInput(place, graph.insertConstant(FLOAT64))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import PurePath
 
 from rich.console import OverflowMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from eqaudit.groups import Group
-from eqaudit.report import Layer, Model, Output, Report
+from eqaudit.gate import SOUND
+from eqaudit.report import Gate, Layer, Model, Output, Report
 from eqaudit.reporters.base import (
     NOT_PLAIN,
     first_breaking_layer,
@@ -191,53 +192,56 @@ def _short(name: str) -> str:
 
 def _conclusion(report: Report) -> RenderableType:
     lines = [report.verdict.sentence if report.verdict else ""]
-    if report.predictions is not None and len(report.group.elements) > 1:
-        share = _percent(report.predictions.orbit_consistency)
-        lines.append(f"The predicted class survives all of {report.group.name} for {share} of the images.")
-    if report.float64_images:
-        lines.append(_float64_line(report))
-    breaking = first_breaking_layer(report)
-    if breaking is not None and not (report.gate and report.gate.passed):
-        lines.append(f"First layer that breaks: {layer_name(breaking)}.")
+    if report.gate is None or _sound(report.gate):
+        lines += _details(report)
     return Text("\n".join(show(line) for line in lines))
 
 
-def _float64_line(report: Report) -> str:
+def _sound(gate: Gate) -> bool:
+    """Return whether the output is finite, deterministic and not degenerate: else numbers say nothing."""
+    return all(check.passed for check in gate.checks if check.name in SOUND)
+
+
+def _details(report: Report) -> Iterator[str]:
+    if report.predictions is not None and report.predictions.orbit_consistency is not None:
+        share = _percent(report.predictions.orbit_consistency)
+        yield f"The predicted class survives all of {report.group.name} for {share} of the images."
     errors = [error for error in report.gating_output.errors if error.float64_error is not None]
     exact = [error for error in errors if error.class_ == "exact"]
-    if all(error.class_ in {"unresolved", "degenerate"} for error in errors):
-        return f"Rerun in float64 on {report.float64_images} images: nothing to tell."
     said = f"Rerun in float64 on {report.float64_images} images"
-    if not exact:
-        return f"{said}: the errors are the model's, not rounding."
-    largest = max(error.float64_error or 0.0 for error in exact)
-    rounding = max(error.error or 0.0 for error in exact)
-    return f"{said}: {format_error(largest)} where exact, so the {format_error(rounding)} is rounding."
+    if exact:
+        largest = max(error.float64_error or 0.0 for error in exact)
+        rounding = max(error.error or 0.0 for error in exact)
+        yield f"{said}: {format_error(largest)} where exact, so the {format_error(rounding)} is rounding."
+    elif errors:
+        yield f"{said}: the errors are the model's, not rounding."
+    breaking = first_breaking_layer(report)
+    if breaking is not None and not (report.gate and report.gate.passed):
+        yield f"First layer that breaks: {layer_name(breaking)}."
 
 
 def _gate(report: Report) -> RenderableType:
     if report.gate is None:
         return Text("")
     if report.gate.passed:
-        reasons = [check.reason for check in report.gate.checks[-1:]]
-        return Text.assemble(("PASSED", "bold green"), "  ", show("; ".join(reasons)))
+        reasons = [show(check.reason) for check in report.gate.checks if check.name not in SOUND]
+        return Text.assemble(("PASSED", "bold green"), "  ", "\n        ".join(reasons))
     failed = [show(check.reason) for check in report.gate.checks if not check.passed]
     text = Text.assemble(("FAILED", "bold red"), "  ", "\n        ".join(failed))
-    for hint in _hints(report):
+    for hint in _hints(report, report.gate):
         text.append(f"\n  {hint}")
     return text
 
 
-def _hints(report: Report) -> list[str]:
+def _hints(report: Report, gate: Gate) -> list[str]:
+    judged = "--no-gate" not in report.tool.command
+    ending = "to see numbers without judging add --no-gate" if judged else "not judged: --no-gate"
+    if not _sound(gate):
+        return [ending]  # no limit would help
     hints = []
-    group = Group.named(report.group.name)
-    named = [
-        held.name
-        for held in holding_groups(report)
-        if held.moving and held != group and not held.name.startswith("{")
-    ]
-    if named and not report.determinism.cause:
-        hints.append(f"{named[0]} holds: to require just that, add  --group {named[0]}")
+    held = [group.name for group in holding_groups(report) if group.moving and not group.name.startswith("{")]
+    if held:
+        hints.append(f"{held[0]} holds: to require just that, add  --group {held[0]}")
     if report.inputs.source.startswith("builtin:"):
         hints.append("builtin pictures are not your data: add --data FOLDER (and --mean, --std)")
-    return [*hints, "to see numbers without judging add --no-gate; to allow some, --max-error 0.1"]
+    return [*hints, f"{ending}; to allow some, --max-error 0.1"]
