@@ -7,10 +7,9 @@ from collections import Counter
 import msgspec
 
 from eqaudit.errors import ExitCode
-from eqaudit.report import HOLDING, Gate, GateCheck, Report
+from eqaudit.report import DETERMINISM_LIMIT, HOLDING, Gate, GateCheck, Report
 from eqaudit.verdict import conclude, format_error
 
-DETERMINISM_LIMIT = 1e-5
 SOUND = ("finite", "deterministic", "depends on input")
 """Names of the checks that any number needs to mean something."""
 

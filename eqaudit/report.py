@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -12,6 +13,8 @@ SCHEMA = "eqaudit.report/1"
 
 Class = Literal["exact", "at the floor", "approximate", "broken", "unresolved", "degenerate"]
 Cause = Literal["random", "depends on the batch"]
+DETERMINISM_LIMIT = 1e-5
+"""Relative difference of an output run twice, above which it is more than rounding."""
 HOLDING: frozenset[Class] = frozenset({"exact", "at the floor"})
 
 
@@ -271,6 +274,11 @@ class Report(Record, frozen=True, kw_only=True):
     def gating_output(self) -> Output:
         """The output tensor that the gate judges."""
         return next(output for output in self.outputs if output.gating)
+
+
+def describe_shape(shape: Sequence[int] | None) -> str:
+    """Write a shape as 3x224x224; a dash when there is none, 1 for a single number."""
+    return "-" if shape is None else "x".join(str(size) for size in shape) or "1"
 
 
 def encode(value: msgspec.Struct) -> bytes:

@@ -206,7 +206,7 @@ def test_numpy_and_torch_images_are_the_same_images() -> None:
 
 def test_rounding_that_a_model_amplifies_is_no_lack_of_determinism(monkeypatch: pytest.MonkeyPatch) -> None:
     """A difference in float32 that float64 does not show is rounding, and the report says so."""
-    monkeypatch.setattr("eqaudit.engine.determinism.ROUNDING", -1.0)
+    monkeypatch.setattr("eqaudit.engine.determinism.DETERMINISM_LIMIT", -1.0)
     report = eqaudit.audit(Pooled(), pictures())
     assert report.determinism.cause is None
     assert "only rounding" in str(report.determinism.note)

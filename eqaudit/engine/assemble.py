@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from eqaudit.engine.base import Key, Setting, finite_or_none
 from eqaudit.engine.measure import NO_CLASS, OutputValues, TapSums, Unit
 from eqaudit.engine.rerun import RerunResult
-from eqaudit.metrics import Measured, classify, image_errors
+from eqaudit.metrics import classify, image_errors
 from eqaudit.report import (
     ElementConsistency,
     ElementError,
@@ -103,22 +103,15 @@ class Assembler:
             layout=None if sums.layout is None else sums.layout.name,
             parameters=sums.feature.parameters,
             skipped=sums.skipped,
-            degenerate=self._measured(sums, 0).degenerate,
+            degenerate=sums.measured(0).degenerate,
             same_as=None if sums.same_as is None else _name(sums.same_as),
             representation=None if sums.skipped else Representation("trivial", 1),
             errors=[self._error(key, sums, place) for place in elements],
         )
 
-    def _measured(self, sums: TapSums, place: int) -> Measured:
-        if sums.errors is None or sums.chance is None:
-            return Measured(None, None)
-        return Measured(
-            finite_or_none(sums.errors.errors[place]), sums.chance.chance, int(sums.errors.nonfinite[place])
-        )
-
     def _error(self, key: Key, sums: TapSums, place: int) -> ElementError:
         element = self.setting.elements[place]
-        measured = self._measured(sums, place)
+        measured = sums.measured(place)
         runs = self.rerun.by_key.get(key)
         again = runs[place] if runs else None
         values = self.unit.values.get(key)

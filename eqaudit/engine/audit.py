@@ -19,11 +19,11 @@ from eqaudit.engine.determinism import check_determinism
 from eqaudit.engine.measure import Unit, measure_batch
 from eqaudit.engine.normalisation import suspect_normalisation
 from eqaudit.engine.rerun import RerunResult, rerun_in_float64
-from eqaudit.engine.shapes import Choice, choose_shape, describe_shape
+from eqaudit.engine.shapes import Choice, choose_shape
 from eqaudit.errors import DataError, ModelError, UsageError
 from eqaudit.groups import Group
 from eqaudit.loader import AuditModel, Feature, load_model
-from eqaudit.metrics import Measured, doubtful
+from eqaudit.metrics import doubtful
 from eqaudit.plan import CheckPlan, LayersPlan, RunOptions
 from eqaudit.report import (
     Determinism,
@@ -37,6 +37,7 @@ from eqaudit.report import (
     Skipped,
     Tool,
     ValueRange,
+    describe_shape,
 )
 from eqaudit.version import __version__
 
@@ -228,7 +229,9 @@ class _Run:
         )
 
     def _rerun(self, gating: Key) -> RerunResult:
-        if self.unit is None or not any(_doubtful(self.unit, key) for key in self.unit.taps):
+        places = range(len(self.setting.elements))
+        taps = [] if self.unit is None else [sums for sums in self.unit.taps.values() if sums.skipped is None]
+        if self.unit is None or not any(doubtful(sums.measured(place)) for sums in taps for place in places):
             return RerunResult(0, {}, None)
         names = self._rerun_names(self.unit, gating)
         images = as_tensor(self.dataset.load(names)).to(self.model.device)
@@ -278,17 +281,6 @@ class _Run:
 def _spread(images: int) -> int:
     """Percent by which chance varies between sets of images: about 15 at 32, 30 at 8, 50 at 4."""
     return round(85 / math.sqrt(images))
-
-
-def _doubtful(unit: Unit, key: Key) -> bool:
-    sums = unit.taps[key]
-    if sums.errors is None or sums.chance is None:
-        return False
-    chance = sums.chance.chance
-    return any(
-        doubtful(Measured(float(error), chance, int(nonfinite)))
-        for error, nonfinite in zip(sums.errors.errors, sums.errors.nonfinite, strict=True)
-    )
 
 
 def describe_tool(plan: CheckPlan, device: torch.device) -> Tool:

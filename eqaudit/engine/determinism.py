@@ -7,9 +7,8 @@ import torch
 from eqaudit.engine.base import Setting, run_on
 from eqaudit.errors import EqauditError
 from eqaudit.loader import AuditModel
-from eqaudit.report import Cause, Determinism
+from eqaudit.report import DETERMINISM_LIMIT, Cause, Determinism
 
-ROUNDING = 1e-5
 FLOAT64_ROUNDING = 1e-9
 
 
@@ -22,7 +21,7 @@ def check_determinism(model: AuditModel, images: torch.Tensor, setting: Setting)
     if len(images) == 1:
         images = torch.cat([images, images.flip(-1)])[: setting.fixed_batch]
     repeat, rebatch = _differences(model, images, setting)
-    cause = _cause(repeat, rebatch, ROUNDING)
+    cause = _cause(repeat, rebatch, DETERMINISM_LIMIT)
     if cause is None:
         return Determinism(repeat, rebatch, None)
     try:

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eqaudit.engine.base import Key, Setting, stream
+from eqaudit.engine.base import Key, Setting, finite_or_none, stream
 from eqaudit.groups import Element
 from eqaudit.loader import AuditModel, Feature
-from eqaudit.metrics import ChanceSums, ErrorSums, PairNorms, compare, squared_norms
+from eqaudit.metrics import ChanceSums, ErrorSums, Measured, PairNorms, compare, squared_norms
+from eqaudit.report import describe_shape
 from eqaudit.statistics import Floats, poisson_weights
 from eqaudit.transforms import Layout, UnknownLayoutError, find_layout, move
 
@@ -48,6 +49,13 @@ class TapSums:
             self.chance.merge(other.chance),
             None,
         )
+
+    def measured(self, place: int) -> Measured:
+        """Return the error at one element with its yardstick; nothing where the tensor was skipped."""
+        if self.errors is None or self.chance is None:
+            return Measured(None, None)
+        error = finite_or_none(self.errors.errors[place])
+        return Measured(error, self.chance.chance, int(self.errors.nonfinite[place]))
 
     def skip(self, reason: str) -> TapSums:
         """Return the same tensor without sums."""
@@ -225,9 +233,8 @@ def _moved_pass(
             if reference.layout is not None and reference.layout.dims is not None:
                 expected = move(element, expected, reference.layout.dims)
             if expected.shape != feature.value.shape:
-                reference.skipped = (
-                    f"shape changes with the image: {_shape(expected)} and {_shape(feature.value)}"
-                )
+                shapes = describe_shape(expected.shape), describe_shape(feature.value.shape)
+                reference.skipped = f"shape changes with the image: {shapes[0]} and {shapes[1]}"
                 return
             reference.compared.append(compare(feature.value, expected, reference.norms))
         _predict(reference, key, feature.value)
@@ -239,7 +246,7 @@ def _layout_of(value: torch.Tensor, images: int, sides: tuple[int, int], setting
     if value.shape[0] != images:
         raise UnknownLayoutError(f"its first dimension is {value.shape[0]}, not the batch of {images}")
     if not value.numel():
-        raise UnknownLayoutError(f"is empty: {_shape(value)}")
+        raise UnknownLayoutError(f"is empty: {describe_shape(value.shape)}")
     return find_layout(tuple(value.shape), sides, setting.swaps_sides)
 
 
@@ -259,7 +266,3 @@ def _sum(reference: _Reference, weights: Floats, first: int) -> TapSums:
     return TapSums(
         plain, shape, reference.layout, reference.same_as, errors, ChanceSums.of_batch(value), None
     )
-
-
-def _shape(value: torch.Tensor) -> str:
-    return "x".join(str(size) for size in value.shape)

@@ -39,6 +39,9 @@ def suspect_normalisation(model: AuditModel, images: torch.Tensor, setting: Sett
 def _first_batch_norm(
     model: AuditModel, images: torch.Tensor, setting: Setting
 ) -> tuple[str, float, float] | None:
+    tensors = model.runner.tensors()
+    if not any(name.endswith("running_mean") for name in tensors):
+        return None  # nothing is remembered, so no pass is spent on it
     features: list[Feature] = []
 
     def keep_first(feature: Feature) -> None:
@@ -48,7 +51,6 @@ def _first_batch_norm(
     run_on(model, images, setting, keep_first)
     if not features or features[0].value is None:
         return None
-    tensors = model.runner.tensors()
     weight, bias = (tensors.get(f"{features[0].name}.{part}") for part in ("weight", "bias"))
     value = features[0].value.double().transpose(0, 1).flatten(1)
     mean, variance = (tensors.get(f"{features[0].name}.running_{part}") for part in ("mean", "var"))

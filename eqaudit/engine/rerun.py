@@ -7,11 +7,11 @@ from functools import reduce
 
 import torch
 
-from eqaudit.engine.base import Key, Setting, finite_or_none, stream
+from eqaudit.engine.base import Key, Setting, stream
 from eqaudit.engine.measure import TapSums, Unit, measure_batch
 from eqaudit.errors import EqauditError
 from eqaudit.loader import AuditModel, Feature, describe
-from eqaudit.metrics import Measured, Rerun
+from eqaudit.metrics import Rerun
 
 WEIGHT_ROUNDING = 2.0**-24
 
@@ -47,7 +47,7 @@ def rerun_in_float64(
     except (EqauditError, RuntimeError) as error:
         return RerunResult(0, {}, f"the model has no float64: {describe(error)}")
     by_key = {
-        key: _by_element(sums, _relative_change(before[key], after[key]))
+        key: _by_element(sums, _relative_change(before[key], after[key]), len(setting.elements))
         for key, sums in unit.taps.items()
         if key in before and key in after and before[key].dtype == torch.float64
     }
@@ -61,14 +61,10 @@ def _measure(
     return measure_batch(model, images, names[first : first + len(images)], first, setting)
 
 
-def _by_element(sums: TapSums, weight_rounding: float) -> list[Rerun]:
-    if sums.errors is None or sums.chance is None:
+def _by_element(sums: TapSums, weight_rounding: float, elements: int) -> list[Rerun]:
+    if sums.skipped is not None:
         return []
-    chance = sums.chance.chance
-    return [
-        Rerun(Measured(finite_or_none(error), chance, int(nonfinite)), weight_rounding)
-        for error, nonfinite in zip(sums.errors.errors, sums.errors.nonfinite, strict=True)
-    ]
+    return [Rerun(sums.measured(place), weight_rounding) for place in range(elements)]
 
 
 def _features(model: AuditModel, images: torch.Tensor, setting: Setting) -> dict[Key, torch.Tensor]:

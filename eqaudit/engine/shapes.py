@@ -13,6 +13,7 @@ from eqaudit.data import Images
 from eqaudit.errors import DataError, ModelError
 from eqaudit.loader import AuditModel
 from eqaudit.plan import InputOptions
+from eqaudit.report import describe_shape
 
 SIDES = (224, 256, 128, 96, 64, 48, 36, 33, 32, 28)
 CHANNELS = (3, 1, 4)
@@ -58,11 +59,6 @@ def choose_shape(model: AuditModel, images: Images | None, options: InputOptions
         if images.ready:
             raise
         raise DataError(error.message, _propose_size(model, channels)) from error
-
-
-def describe_shape(shape: tuple[int, ...]) -> str:
-    """Write a shape as 3x224x224."""
-    return "x".join(str(size) for size in shape)
 
 
 def _channels(model: AuditModel, images: Images | None) -> list[int]:

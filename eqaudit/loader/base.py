@@ -12,6 +12,7 @@ from torch import nn
 
 from eqaudit.errors import ModelError
 from eqaudit.pythonspec import one_line
+from eqaudit.report import describe_shape
 
 CONV_WEIGHT_RANK = 4
 
@@ -117,7 +118,7 @@ class AuditModel:
             with torch.no_grad():
                 result = self.runner.run(batch.to(self.device, copy=True), deliver if on_feature else None)
         except (Exception, SystemExit) as error:
-            shape = "x".join(str(size) for size in batch.shape)
+            shape = describe_shape(batch.shape)
             raise ModelError(f"the model raises on a batch of {shape}: {describe(error)}") from error
         return list(features_of(Tap("output", type(result).__name__, 0), 0, result, separator="."))
 

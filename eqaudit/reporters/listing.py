@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from eqaudit.report import Listing
+from eqaudit.report import Listing, describe_shape
 from eqaudit.reporters.base import show
 from eqaudit.reporters.console import Style, render
-from eqaudit.reporters.terminal import describe_model, describe_shape
+from eqaudit.reporters.terminal import describe_model
 
 
 def render_layers(listing: Listing, style: Style) -> str:

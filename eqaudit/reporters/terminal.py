@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eqaudit.gate import SOUND
-from eqaudit.report import Gate, Layer, Model, Output, Report
+from eqaudit.report import Gate, Layer, Model, Output, Report, describe_shape
 from eqaudit.reporters.base import (
     NOT_PLAIN,
     first_breaking_layer,
@@ -63,11 +63,6 @@ def describe_model(model: Model, layers: int) -> str:
     plural = "" if layers == 1 else "s"
     size = f"{model.parameters:,} parameters, {layers} layer{plural}"
     return f"{show(PurePath(model.spec).name)}  {KINDS[model.kind]}, {size}"
-
-
-def describe_shape(shape: tuple[int, ...] | list[int] | None) -> str:
-    """Write the shape of one image's feature as 6x28x28."""
-    return "-" if shape is None else "x".join(str(size) for size in shape) or "1"
 
 
 def _header(report: Report) -> RenderableType:

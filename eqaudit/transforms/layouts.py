@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from eqaudit.report import describe_shape
+
 SPACELESS_RANK = 2
 TOKENS_RANK = 3
 
@@ -47,14 +49,14 @@ def find_layout(shape: tuple[int, ...], image: tuple[int, int], swaps_sides: boo
     if len(shape) == TOKENS_RANK:
         if shape[1:] == image:
             return Layout("BHW", (-2, -1))
-        raise UnknownLayoutError(f"which of {_times(shape[1:])} is space is not known")
+        raise UnknownLayoutError(f"which of {describe_shape(shape[1:])} is space is not known")
     if _proportional(shape[-2:], image):
         return Layout("BCHW" if len(shape) == TOKENS_RANK + 1 else "B...HW", (-2, -1))
     if len(shape) == TOKENS_RANK + 1 and _proportional(shape[1:3], image):
         return Layout("BHWC", (1, 2))
     if swaps_sides:
         raise UnknownLayoutError(
-            f"map of {_times(shape[-2:])} is not square, so it cannot turn by 90 degrees"
+            f"map of {describe_shape(shape[-2:])} is not square, so it cannot turn by 90 degrees"
         )
     return Layout("BCHW" if len(shape) == TOKENS_RANK + 1 else "B...HW", (-2, -1))
 
@@ -65,7 +67,3 @@ def _proportional(sizes: tuple[int, ...], image: tuple[int, int]) -> bool:
         return sizes[0] == sizes[1]
     scale = min(sizes[0] / image[0], sizes[1] / image[1])
     return abs(sizes[0] - scale * image[0]) <= 1 and abs(sizes[1] - scale * image[1]) <= 1
-
-
-def _times(sizes: tuple[int, ...]) -> str:
-    return "x".join(str(size) for size in sizes)
