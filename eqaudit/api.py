@@ -12,24 +12,43 @@ from torch import nn
 
 from eqaudit import engine
 from eqaudit.data import array_images, open_images
+from eqaudit.errors import UsageError
 from eqaudit.gate import Limits, judge
 from eqaudit.loader import load_model, wrap_module
-from eqaudit.plan import CheckPlan, FileModel, InputOptions, RunOptions, parse_data, parse_group, parse_model
-from eqaudit.report import Report
+from eqaudit.plan import (
+    AuditPlan,
+    FileModel,
+    InputOptions,
+    RunOptions,
+    SpaceOptions,
+    TaskOptions,
+    parse_angles,
+    parse_data,
+    parse_group,
+    parse_model,
+)
+from eqaudit.report import Audited, Report
+
+SPACE, TASK = SpaceOptions(), TaskOptions()
 
 
 def audit(
     model: nn.Module | str | Path,
     data: NDArray[Any] | torch.Tensor | str | Path = "builtin:photos",
     *,
+    targets: NDArray[Any] | torch.Tensor | None = None,
     group: str = "D4",
+    angles: str = "",
+    mirror: bool = False,
+    space: SpaceOptions = SPACE,
+    task: TaskOptions = TASK,
     layers: tuple[str, ...] = (),
     output: str = "",
     max_error: float | None = None,
     device: str = "cpu",
     **inputs: Any,
 ) -> Report:
-    """Audit a model and judge it, as ``eqaudit check`` does.
+    """Audit a model and judge it, as ``eqaudit check`` or, with ``angles``, ``eqaudit sweep-angles`` does.
 
     Parameters
     ----------
@@ -37,8 +56,18 @@ def audit(
         A module (its training mode and device are put back afterwards), or a MODEL as on the command line.
     data
         Float images (N, C, H, W) that reach the model untouched, or a SOURCE as on the command line.
+    targets
+        For images in memory: labels (N,), several labels (N, K) of 0 and 1, or masks (N, H, W).
     group
-        ``C1 C2 C4 D1 D2 D4``.
+        ``Cn`` (turns) or ``Dn`` (with mirrors), as in ``C4``, ``D4``, ``C8``.
+    angles
+        ``START:STOP:STEP`` or angles with commas between, in degrees; then ``group`` is not used.
+    mirror
+        Whether mirrored images are turned by the angles too.
+    space
+        How angles that are no multiple of 90 degrees are turned.
+    task
+        What the model is for, and how its output is read.
     layers
         Glob patterns of layers to measure; every layer when empty.
     output
@@ -49,7 +78,7 @@ def audit(
         ``cpu`` or ``cuda[:N]``.
     inputs
         Fields of `eqaudit.plan.InputOptions`: ``samples``, ``seed``, ``batch_size``, ``input_shape``,
-        ``resize``, ``mean``, ``std``.
+        ``resize``, ``mean``, ``std``, ``truth``.
 
     Returns
     -------
@@ -71,18 +100,32 @@ def audit(
     spec = FileModel("module") if isinstance(model, nn.Module) else parse_model(str(model), [])
     given = isinstance(data, (np.ndarray, torch.Tensor))
     options = InputOptions(**inputs) if given else InputOptions(data=parse_data(str(data)), **inputs)
-    plan = CheckPlan(spec, options, RunOptions(device), parse_group(group), layers, output)
-    images = array_images(np.asarray(data), options) if given else open_images(options)
+    plan = AuditPlan(
+        spec,
+        options,
+        RunOptions(device),
+        parse_group(group),
+        parse_angles(angles) if angles else (),
+        mirror,
+        space,
+        task,
+        layers,
+        output,
+    )
+    if targets is not None and not given:
+        raise UsageError("targets go with images in memory", "give --labels or --masks by InputOptions.truth")
+    truth = None if targets is None else np.asarray(targets)
+    images = array_images(np.asarray(data), options, truth) if given else open_images(options)
     where = engine.choose_device(plan.run)
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         if not isinstance(model, nn.Module):
-            report = engine.audit(load_model(spec, where), images, plan, _silent)
+            audited = engine.audit(load_model(spec, where), images, plan, _silent)
         else:
-            report = _audit_module(model, where, images, plan)
-    return judge(report, Limits(max_error))
+            audited = _audit_module(model, where, images, plan)
+    return judge(audited.report, Limits(max_error))
 
 
-def _audit_module(model: nn.Module, device: torch.device, images: Any, plan: CheckPlan) -> Report:
+def _audit_module(model: nn.Module, device: torch.device, images: Any, plan: AuditPlan) -> Audited:
     home = next((weight.device for weight in model.parameters()), device)
     # A frozen TorchScript module has no mode.
     training = {module: module.training for module in model.modules() if hasattr(module, "training")}

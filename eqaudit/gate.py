@@ -7,8 +7,9 @@ from collections import Counter
 import msgspec
 
 from eqaudit.errors import ExitCode
+from eqaudit.groups import IDENTITY
 from eqaudit.report import DETERMINISM_LIMIT, HOLDING, Gate, GateCheck, Report
-from eqaudit.verdict import conclude, format_error
+from eqaudit.verdict import conclude, elements_of, format_error
 
 SOUND = ("finite", "deterministic", "depends on input")
 """Names of the checks that any number needs to mean something."""
@@ -28,7 +29,8 @@ class Limits(msgspec.Struct, frozen=True):
 
 def judge(report: Report, limits: Limits) -> Report:
     """Return the report with its verdict and gate."""
-    checks = [_finite(report), _deterministic(report), _depends_on_input(report), *_errors(report, limits)]
+    checks = [_finite(report), _deterministic(report), _depends_on_input(report)]
+    checks += [_control(report)] if report.kind == "sweep" else _errors(report, limits)
     if limits.max_layer_error is not None:
         checks.append(_layer_errors(report, limits.max_layer_error))
     if limits.min_consistency is not None:
@@ -88,6 +90,20 @@ def _depends_on_input(report: Report) -> GateCheck:
     )
     reason = "the output does not depend on the image" if degenerate else "the output depends on the image"
     return GateCheck("depends on input", "degenerate" if degenerate else "yes", "yes", not degenerate, reason)
+
+
+def _control(report: Report) -> GateCheck:
+    """Check that a sweep's unmoved images (0 and 360 degrees) give exactly what they gave before."""
+    identity = {name for name, element in elements_of(report).items() if element == IDENTITY}
+    errors = [error for error in report.gating_output.errors if error.element in identity]
+    worst = max((error.error for error in errors if error.error is not None), default=None)
+    passed = all(error.class_ == "exact" for error in errors)
+    rows = (
+        f"the control rows ({', '.join(sorted(identity))})"
+        if identity
+        else "no control row (0 or 360 degrees)"
+    )
+    return GateCheck("control", worst, 0.0, passed, f"the error of {rows} is {format_error(worst)}")
 
 
 def _errors(report: Report, limits: Limits) -> list[GateCheck]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -100,7 +102,8 @@ class Group:
         match = re.fullmatch(r"([CD])([1-9]\d{0,2})", name)
         if match is None or int(match[2]) > LARGEST_ORDER:
             raise UsageError(
-                f"no group {name!r}", "groups are C1 C2 C4 (rotations) and D1 D2 D4 (with mirrors)"
+                f"no group {name!r}",
+                f"groups are C1 C2 C4 C8 ... C{LARGEST_ORDER} (rotations), D1 D2 D4 D8 ... (with mirrors)",
             )
         return cls(int(match[2]), MIRROR if match[1] == "D" else None)
 
@@ -136,6 +139,58 @@ class Group:
             for step in range(self.rotations // order)
         ]
         return tuple(sorted(dihedral + cyclic, key=lambda group: (-len(group.elements), len(group.name))))
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """One way to show the images: an element, under the name and the angle that were asked for.
+
+    360 degrees is the identity again, and still a row of its own: a control.
+    """
+
+    name: str
+    degrees: float
+    element: Element
+
+    @property
+    def exact(self) -> bool:
+        """Whether pixels move to pixels."""
+        return self.element.exact
+
+
+def group_poses(group: Group) -> tuple[Pose, ...]:
+    """Return every element but the identity, which C1 alone compares with itself."""
+    return tuple(Pose(str(g), g.degrees, g) for g in group.moving or group.elements)
+
+
+def angle_poses(angles: Iterable[Fraction], *, mirror: bool) -> tuple[Pose, ...]:
+    """Return a pose for each angle in degrees, then, with ``mirror``, the mirrored ones.
+
+    Examples
+    --------
+    >>> [pose.name for pose in angle_poses([Fraction(0), Fraction(45), Fraction(360)], mirror=False)]
+    ['e', 'r45', 'r360']
+    """
+    turns = list(angles)
+    elements = [
+        Element(mirrored, *(turn / 360).as_integer_ratio()) for mirrored in (False, True) for turn in turns
+    ]
+    poses = [_angle_pose(element, float(turn)) for element, turn in zip(elements, turns * 2, strict=True)]
+    return tuple(poses if mirror else poses[: len(turns)])
+
+
+def _angle_pose(element: Element, degrees: float) -> Pose:
+    if 0 <= degrees < 360:  # noqa: PLR2004 - a full circle
+        return Pose(str(element), degrees, element)
+    return Pose(f"{'m-' if element.mirrored else ''}r{degrees:.6g}", degrees, element)
+
+
+def spanned_group(elements: Iterable[Element]) -> Group:
+    """Return the smallest Cn or Dn that contains the elements; beyond C360 only its quarter turns."""
+    listed = list(elements)
+    order = math.lcm(*(element.n for element in listed))
+    mirror = MIRROR if any(element.mirrored for element in listed) else None
+    return Group(order if order <= LARGEST_ORDER else 4, mirror)
 
 
 def maximal_holding(group: Group, holding: frozenset[Element]) -> tuple[Group, ...]:

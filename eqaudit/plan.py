@@ -3,13 +3,14 @@
 import ast
 import math
 import re
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from eqaudit.errors import DataError, ModelError, UsageError
-from eqaudit.groups import Group
+from eqaudit.groups import Group, Pose, angle_poses, group_poses
 
 IDENTIFIER = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 BUILTIN_SETS = ("photos", "tissue")
@@ -50,7 +51,30 @@ class PathData(msgspec.Struct, frozen=True, tag="path"):
 
 
 ModelSpec = FileModel | PythonObject
+MaskValues = Literal["index", "binary", "instances"]
+Method = Literal["nearest", "bilinear", "bicubic", "spline"]
+Extension = Literal["reflect", "zeros", "blank"]
+Boundary = Literal["disc", "reflect", "zeros"]
+TaskName = Literal["auto", "classification", "segmentation", "dense", "embedding"]
+Scores = Literal["auto", "logits", "probabilities"]
+NO_LAYERS = "none"
+LARGEST_ANGLE = 360
+MOST_ANGLES = 1_440
 DataSpec = BuiltinData | PathData | PythonObject
+
+
+class TruthOptions(msgspec.Struct, frozen=True):
+    """Where labels or masks are; empty strings for none.
+
+    ``labels`` is ``folders``, a CSV file with the header ``file,label``, or an array: ``FILE.npy``,
+    ``FILE.npz:ARRAY``. ``masks`` is a folder of label images, paired with the images by stem.
+    ``ignore_index`` is a mask value that never counts.
+    """
+
+    labels: str = ""
+    masks: str = ""
+    mask_values: MaskValues = "index"
+    ignore_index: int | None = None
 
 
 class InputOptions(msgspec.Struct, frozen=True):
@@ -64,6 +88,7 @@ class InputOptions(msgspec.Struct, frozen=True):
     resize: tuple[int, int] | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    truth: TruthOptions = TruthOptions()
 
 
 class RunOptions(msgspec.Struct, frozen=True):
@@ -73,16 +98,54 @@ class RunOptions(msgspec.Struct, frozen=True):
     threads: int = 0
 
 
-class CheckPlan(msgspec.Struct, frozen=True, tag="check"):
-    """One audit: the model, the images, the group, and which layers are measured."""
+class SpaceOptions(msgspec.Struct, frozen=True):
+    """How images and features are turned by angles that are no multiple of 90 degrees.
+
+    ``margin`` is in pixels of the image; None for the boundary's own: none for ``disc``, else the receptive
+    radius. ``floor_samples`` 0 measures no floor.
+    """
+
+    boundary: Boundary = "disc"
+    interpolation: Method = "spline"
+    feature_interpolation: Method = "spline"
+    margin: float | None = None
+    floor_samples: int = 8
+    floor_factor: float = 2.0
+
+
+class TaskOptions(msgspec.Struct, frozen=True):
+    """What the model is for, and how its output is read."""
+
+    task: TaskName = "auto"
+    scores: Scores = "auto"
+    threshold: float = 0.5
+    with_background: bool = False
+
+
+class AuditPlan(msgspec.Struct, frozen=True, tag="audit"):
+    """One audit: the model, the images, how they are turned, and what is measured.
+
+    ``angles``, in degrees, make a sweep; without them the elements of ``group`` are measured.
+    """
 
     model: ModelSpec
     inputs: InputOptions = InputOptions()
     run: RunOptions = RunOptions()
     group: str = "D4"
+    angles: tuple[Fraction, ...] = ()
+    mirror: bool = False
+    space: SpaceOptions = SpaceOptions()
+    task: TaskOptions = TaskOptions()
     layers: tuple[str, ...] = ()
     output: str = ""
     command: tuple[str, ...] = ()
+
+    @property
+    def poses(self) -> tuple[Pose, ...]:
+        """Every pose that is compared with the unmoved image."""
+        if self.angles:
+            return angle_poses(self.angles, mirror=self.mirror)
+        return group_poses(Group.named(self.group))
 
 
 class LayersPlan(msgspec.Struct, frozen=True, tag="layers"):
@@ -93,7 +156,7 @@ class LayersPlan(msgspec.Struct, frozen=True, tag="layers"):
     run: RunOptions = RunOptions()
 
 
-Plan = CheckPlan | LayersPlan
+Plan = AuditPlan | LayersPlan
 
 
 def parse_model(text: str, arguments: list[str]) -> ModelSpec:
@@ -190,20 +253,56 @@ def _parse_arguments(arguments: list[str]) -> dict[str, Any]:
 
 
 def parse_group(text: str) -> str:
-    """Check a group's name: its elements must move pixels to pixels.
+    """Check a group's name and return it in upper case; raises UsageError when there is no such group."""
+    return Group.named(text.upper()).name
+
+
+def parse_angles(text: str) -> tuple[Fraction, ...]:
+    """Read ``START:STOP:STEP`` (STOP included when a step meets it) or angles in degrees with commas between.
 
     Raises
     ------
     UsageError
-        There is no such group, or it turns by angles that are no multiple of 90 degrees.
+        A part is no number from -360 to 360, the step leads nowhere, there are more than 1,440 angles, or
+        two of them differ by less than their names show.
+
+    Examples
+    --------
+    >>> [str(angle) for angle in parse_angles("0:45:22.5")]
+    ['0', '45/2', '45']
     """
-    group = Group.named(text.upper())
-    if not all(element.exact for element in group.elements):
-        raise UsageError(
-            f"group {group.name} turns by {360 / group.rotations:g} degrees, which needs resampling",
-            "exact groups are C1 C2 C4 D1 D2 D4",
-        )
-    return group.name
+    if ":" in text:
+        angles = _angle_range(text)
+    else:
+        angles = tuple(dict.fromkeys(_angle(text, part) for part in text.split(",")))
+    if len(angles) > MOST_ANGLES:
+        raise _bad_angles(text, f"gives {len(angles):,} angles, at most {MOST_ANGLES:,}")
+    if len({pose.name for pose in angle_poses(angles, mirror=False)}) < len(angles):
+        raise _bad_angles(text, "holds angles too close to each other to be told apart")
+    return angles
+
+
+def _angle_range(text: str) -> tuple[Fraction, ...]:
+    parts = [_angle(text, part) for part in text.split(":")]
+    if len(parts) != 3:  # noqa: PLR2004 - start, stop, step
+        raise _bad_angles(text, "is no START:STOP:STEP")
+    start, stop, step = parts
+    if step <= 0 or stop < start:
+        raise _bad_angles(text, "is an empty range")
+    return tuple(start + step * place for place in range(min(int((stop - start) / step), MOST_ANGLES) + 1))
+
+
+def _angle(text: str, part: str) -> Fraction:
+    if not re.fullmatch(r"\s*[+-]?\d{0,3}(\.\d{0,6})?\s*", part) or not re.search(r"\d", part):
+        raise _bad_angles(text, f"holds {part.strip()!r}, which is no angle")
+    angle = Fraction(part.strip())
+    if abs(angle) > LARGEST_ANGLE:
+        raise _bad_angles(text, f"holds {part.strip()}, beyond {LARGEST_ANGLE} degrees")
+    return angle
+
+
+def _bad_angles(text: str, problem: str) -> UsageError:
+    return UsageError(f"--angles {text!r} {problem}", "for example --angles 0:360:5, or --angles 0,45,90")
 
 
 def parse_integers(option: str, text: str, count: int) -> tuple[int, ...]:

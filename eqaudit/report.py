@@ -87,7 +87,7 @@ class GroupElement(Record, frozen=True):
 
 
 class GroupRecord(Record, frozen=True):
-    """The group that was asked for."""
+    """The group that was asked for; of a sweep the smallest that holds its angles, and what was measured."""
 
     name: str
     elements: list[GroupElement]
@@ -127,7 +127,8 @@ class Representation(Record, frozen=True):
 class Layer(Record, frozen=True):
     """One call of one module. ``shape`` is that of one image's feature, without the batch.
 
-    ``same_as`` names the layer whose tensor this one hands on unchanged.
+    ``same_as`` names the layer whose tensor this one hands on unchanged; ``no_floor`` says why a resampled
+    element has no floor.
     """
 
     name: str
@@ -141,26 +142,73 @@ class Layer(Record, frozen=True):
     same_as: str | None
     representation: Representation | None
     errors: list[ElementError]
+    no_floor: str | None = None
 
 
-class Output(Layer, frozen=True):
+class Output(Layer, frozen=True, kw_only=True):
     """One tensor of the model's output; ``gating`` on the one that is judged."""
 
     gating: bool
 
 
+class Estimate(Record, frozen=True):
+    """A mean over images, with its 95 % interval."""
+
+    value: float
+    ci95: tuple[float, float] | None
+
+
+class Spread(Record, frozen=True):
+    """How a value is spread over images: mean, quantiles, and what a box plot shows.
+
+    ``whiskers`` end at the last value within 1.5 box lengths (Tukey 1977); ``outliers`` are the values
+    beyond, at most 100 of them, the lowest first. ``floor`` is the mean that the measurement alone leaves.
+    """
+
+    mean: float
+    ci95: tuple[float, float] | None
+    p5: float
+    p25: float
+    p50: float
+    p75: float
+    p95: float
+    whiskers: tuple[float, float]
+    outliers: list[float]
+    worst_image: str
+    floor: float | None = None
+
+
 class ElementConsistency(Record, frozen=True):
-    """Share of images whose predicted class at the element equals that of the unmoved image."""
+    """What a classifier decides at one element; everything behind ``total_variation`` needs labels.
+
+    ``consistency`` is the share of images whose predicted class equals that of the unmoved image,
+    ``consistency_when_right`` the same among those that were right there. ``total_variation`` is that between
+    the class probabilities of the two. ``auc`` of several classes is the mean over classes against the rest.
+    """
 
     element: str
     consistency: float | None
     ci95: tuple[float, float] | None
+    total_variation: Estimate | None = None
+    accuracy: Estimate | None = None
+    cross_entropy: Estimate | None = None
+    auc: Estimate | None = None
+    consistency_when_right: Estimate | None = None
+    class_accuracy: list[float | None] | None = None
+
+
+class WorstAccuracy(Record, frozen=True):
+    """The element at which accuracy is least."""
+
+    element: str
+    accuracy: float
 
 
 class Predictions(Record, frozen=True):
     """What the model decides, where its output is class scores.
 
-    ``images`` counts those whose scores are finite at every element; the others enter no share.
+    ``images`` counts those whose scores are finite at every element; the others enter no share. ``unmoved``
+    is the model on the images as they are. ``reason`` says how the task was found.
     """
 
     task: Literal["classification"]
@@ -170,6 +218,113 @@ class Predictions(Record, frozen=True):
     by_element: list[ElementConsistency]
     orbit_consistency: float | None
     orbit_ci95: tuple[float, float] | None
+    kind: Literal["multi-class", "binary", "multi-label"] = "multi-class"
+    reason: str = ""
+    scores: Literal["logits", "probabilities"] = "logits"
+    threshold: float | None = None
+    class_names: list[str] = []
+    class_images: list[int] | None = None
+    unmoved: ElementConsistency | None = None
+    worst_accuracy: WorstAccuracy | None = None
+
+
+class ClassOverlap(Record, frozen=True):
+    """Mean Dice and IoU of one class."""
+
+    name: str
+    dice: float
+    iou: float
+    truth_dice: float | None
+
+
+class ElementOverlap(Record, frozen=True):
+    """How well the mask of the moved image covers the moved mask at one element, image by image.
+
+    ``both_empty`` and ``one_empty`` count pairs of masks of one class; the first count as 1, the others as 0.
+    ``truth_dice`` and ``truth_iou`` compare with the moved true mask.
+    """
+
+    element: str
+    dice: Spread
+    iou: Spread
+    truth_dice: Spread | None
+    truth_iou: Spread | None
+    classes: list[ClassOverlap]
+    both_empty: int
+    one_empty: int
+
+
+class Segmentation(Record, frozen=True):
+    """Masks of the output: hard, by the largest score or by a threshold. Values are means over classes."""
+
+    output: str
+    classes: list[str]
+    images: int
+    reason: str
+    scores: Literal["logits", "probabilities"]
+    threshold: float | None
+    unmoved: ElementOverlap
+    by_element: list[ElementOverlap]
+
+
+class ElementFidelity(Record, frozen=True):
+    """PSNR in dB of one element: of the mean squared error of all images, and image by image.
+
+    None where the two maps are equal.
+    """
+
+    element: str
+    psnr: float | None
+    ci95: tuple[float, float] | None
+    worst_image: str
+
+
+class Dense(Record, frozen=True):
+    """A map of numbers: how close the map of the moved image is to the moved map. ``peak`` is its range."""
+
+    output: str
+    images: int
+    reason: str
+    peak: float
+    by_element: list[ElementFidelity]
+
+
+class ElementCosine(Record, frozen=True):
+    """Cosine similarity between the vectors of the moved and the unmoved image."""
+
+    element: str
+    cosine: Spread
+
+
+class Embedding(Record, frozen=True):
+    """A vector that describes an image."""
+
+    output: str
+    images: int
+    reason: str
+    by_element: list[ElementCosine]
+
+
+class WindowEffect(Record, frozen=True):
+    """What the window does to the unmoved image's output: relative change, and share of decisions kept.
+
+    ``kept`` is the share of equal predictions of a classifier, the mean Dice of a segmentation.
+    """
+
+    error: float | None
+    kept: float | None
+
+
+class Resampling(Record, frozen=True):
+    """How angles that are no multiple of 90 degrees were turned; ``margin`` None is the receptive radius."""
+
+    boundary: Literal["disc", "reflect", "zeros"]
+    interpolation: str
+    feature_interpolation: str
+    margin: float | None
+    floor_images: int
+    floor_factor: float
+    window: WindowEffect | None
 
 
 class PerImage(Record, frozen=True):
@@ -182,6 +337,7 @@ class PerImage(Record, frozen=True):
     ids: list[str]
     output: dict[str, list[float | None]]
     predicted: dict[str, list[int]]
+    dice: dict[str, list[float | None]] = {}
     file: str | None = None
     sha256: str | None = None
 
@@ -251,18 +407,43 @@ class Listing(Record, frozen=True):
     layers: list[ListedLayer]
 
 
+class PanelImage(Record, frozen=True):
+    """One picture of a panel: float32 values, a map (C, H, W) or a vector (K,)."""
+
+    title: str
+    shape: tuple[int, ...]
+    values: bytes
+
+
+class Panel(Record, frozen=True):
+    """The worst case of a sweep: an image, its moved copy, and what the model makes of both.
+
+    It holds pictures, so it is no part of a report: it is drawn by the audit, or not at all.
+    """
+
+    image: str
+    element: str
+    degrees: float
+    sentence: str
+    pictures: list[PanelImage]
+
+
 class Report(Record, frozen=True, kw_only=True):
     """One audit. See ``report.schema.json`` beside this file."""
 
     schema: str = SCHEMA
+    kind: Literal["check", "sweep"] = "check"
     tool: Tool
     model: Model
     inputs: Inputs
     group: GroupRecord
     layers: list[Layer]
     outputs: list[Output]
-    predictions: Predictions | None
-    segmentation: None = None
+    predictions: Predictions | None = None
+    segmentation: Segmentation | None = None
+    dense: Dense | None = None
+    embedding: Embedding | None = None
+    resampling: Resampling | None = None
     per_image: PerImage | None
     determinism: Determinism
     float64_images: int
@@ -274,6 +455,13 @@ class Report(Record, frozen=True, kw_only=True):
     def gating_output(self) -> Output:
         """The output tensor that the gate judges."""
         return next(output for output in self.outputs if output.gating)
+
+
+class Audited(Record, frozen=True):
+    """What an audit gives: the report, and of a sweep the worst case to be drawn."""
+
+    report: Report
+    panel: Panel | None = None
 
 
 def describe_shape(shape: Sequence[int] | None) -> str:

@@ -12,6 +12,7 @@ CONFIDENCE = 0.95
 NORMAL_QUANTILE = 1.959964
 FEWEST_STUDENTISED = 8
 LARGEST_ERROR = 2.0
+LARGEST_TABLE = 1 << 24
 
 BINS_PER_DECADE = 50
 LOWEST_DECADE, HIGHEST_DECADE = -18, 2
@@ -43,6 +44,25 @@ def percentile_interval(replicates: Floats) -> tuple[float, float] | None:
 def bootstrap_indices(seed: int, images: int) -> Integers:
     """Return resamples of ``images`` images with replacement, (`OUTPUT_REPLICATES`, images)."""
     return np.random.default_rng(seed).integers(0, images, (OUTPUT_REPLICATES, images))
+
+
+def mean_intervals(values: Floats, seed: int) -> list[tuple[float, float] | None]:
+    """Return the 95 % percentile interval of the mean of each column of (images, columns).
+
+    The resamples are the same for every column, and for every table of as many images. None for one image.
+    """
+    images = len(values)
+    if images < 2:  # noqa: PLR2004 - one image has no spread
+        return [None] * values.shape[1]
+    generator = np.random.default_rng(seed)
+    rows = max(1, min(OUTPUT_REPLICATES, LARGEST_TABLE // images))
+    means = []
+    for start in range(0, OUTPUT_REPLICATES, rows):
+        count = min(rows, OUTPUT_REPLICATES - start)
+        drawn = generator.integers(0, images, (count, images)) + images * np.arange(count)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=count * images).reshape(count, images)
+        means.append(counts @ values / images)
+    return [percentile_interval(column) for column in np.concatenate(means).T]
 
 
 def ratio_interval(numerator: Floats, denominator: Floats, seed: int) -> tuple[float, float] | None:

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-from eqaudit.groups import Element, Group, maximal_holding
-from eqaudit.report import HOLDING, Determinism, ElementClass, ElementError, Report, Verdict
+from collections import Counter
+from fractions import Fraction
+from typing import get_args
+
+from eqaudit.groups import LARGEST_ORDER, Element, Group, maximal_holding, spanned_group
+from eqaudit.report import (
+    HOLDING,
+    Class,
+    Determinism,
+    ElementClass,
+    ElementError,
+    GroupElement,
+    Report,
+    Verdict,
+)
+
+TURN_TOLERANCE = 1e-9
 
 
 def conclude(report: Report) -> Verdict:
@@ -20,17 +35,28 @@ def conclude(report: Report) -> Verdict:
         )
     if any(error.nonfinite for error in output.errors):
         return Verdict("C1", _not_finite(output.errors), classes)
-    group = Group.named(report.group.name)
-    elements = {str(element): element for element in group.elements}
-    held = frozenset(elements[error.element] for error in output.errors if error.class_ in HOLDING)
-    return Verdict(_names(holding_groups(report)), _sentence(report, group, held), classes)
+    sentence = _sweep_sentence(report) if report.kind == "sweep" else _sentence(report)
+    return Verdict(_names(holding_groups(report)), sentence, classes)
+
+
+def elements_of(report: Report) -> dict[str, Element]:
+    """Return the elements of a report by name, the identity of a group too."""
+    return {pose.name: _element(pose) for pose in report.group.elements}
+
+
+def _element(pose: GroupElement) -> Element:
+    # Degrees are written as a float; no group has more elements than this, and no angle more decimals.
+    turn = Fraction(pose.degrees / 360).limit_denominator(LARGEST_ORDER)
+    if abs(float(turn * 360) - pose.degrees) > TURN_TOLERANCE:
+        turn = Fraction(pose.degrees).limit_denominator(10**6) / 360
+    return Element(pose.mirrored, turn.numerator, turn.denominator)
 
 
 def holding_groups(report: Report) -> tuple[Group, ...]:
     """Return the maximal groups that hold on the gating output, the largest first."""
-    group = Group.named(report.group.name)
     classes = {error.element: error.class_ for error in report.gating_output.errors}
-    held = frozenset(element for element in group.elements if classes.get(str(element)) in HOLDING)
+    held = frozenset(element for name, element in elements_of(report).items() if classes.get(name) in HOLDING)
+    group = spanned_group(elements_of(report).values())
     return maximal_holding(group, held)
 
 
@@ -50,26 +76,68 @@ def _names(groups: tuple[Group, ...]) -> str:
     return " and ".join(group.name for group in groups)
 
 
-def _sentence(report: Report, group: Group, held: frozenset[Element]) -> str:
-    errors = {error.element: error for error in report.gating_output.errors}
-    groups = holding_groups(report)
-    names = {str(element) for element in held}
-    moved = [error for error in report.gating_output.errors if error.element in names]
-    failing = [error for error in report.gating_output.errors if error.element not in names]
+def _sentence(report: Report) -> str:
+    group = Group.named(report.group.name)
+    errors = report.gating_output.errors
+    moved = [error for error in errors if error.class_ in HOLDING]
+    failing = [error for error in errors if error.class_ not in HOLDING]
     if not group.moving:
         return "C1 holds trivially: no turn and no mirror was tested."
     if not moved:
         return f"Not equivariant: none of the {len(failing)} {_kinds(group)} holds{_worst(failing)}."
-    largest = [candidate for candidate in groups if candidate.moving]
+    largest = [candidate for candidate in holding_groups(report) if candidate.moving]
     if not largest:
         return f"No group holds, though {_listing(moved)} does{_worst(failing)}."
-    kept = {str(element) for candidate in largest for element in candidate.moving}
-    sizes = _range([error for name, error in errors.items() if name in kept])
-    said = f"{_names(tuple(largest))} exactly ({sizes})"
+    said = _holding(errors, largest)
     if not failing:
         return f"{said}."
+    how = _how(failing)
     where = _describe_elements(failing, group)
-    return f"{said}; not {group.name} ({_range(failing)} on {where}{_share(failing)})."
+    return f"{said}; {how} {group.name} ({_range(failing)} on {where}{_floors(failing)}{_share(failing)})."
+
+
+def _holding(errors: list[ElementError], largest: list[Group]) -> str:
+    """Say which groups hold, and how: exactly, or as far as resampling can tell."""
+    kept = {str(element) for candidate in largest for element in candidate.moving}
+    exact = [error for error in errors if error.element in kept and error.class_ == "exact"]
+    resampled = [error for error in errors if error.element in kept and error.class_ == "at the floor"]
+    if not resampled:
+        return f"{_names(tuple(largest))} exactly ({_range(exact)})"
+    said = f"{_names(tuple(largest))} at the floor ({_range(resampled)}{_floors(resampled)})"
+    if not exact:
+        return said
+    inner = [candidate for group in largest for candidate in group.subgroups() if _is_exact(candidate)]
+    return f"{inner[0].name} exactly ({_range(exact)}); {said}" if inner[0].moving else said
+
+
+def _is_exact(group: Group) -> bool:
+    return all(element.exact for element in group.elements)
+
+
+def _how(failing: list[ElementError]) -> str:
+    """Return how the rest fails: an approximate element may do for some, an unresolved one is not known."""
+    classes = {error.class_ for error in failing}
+    if classes == {"unresolved"}:
+        return "undecided for"
+    return "approximately" if classes == {"approximate"} and any(error.floor for error in failing) else "not"
+
+
+def _sweep_sentence(report: Report) -> str:
+    """Say at how many angles the output is exact, at the floor or off it, and where it is worst."""
+    counts = Counter(error.class_ for error in report.gating_output.errors)
+    parts = [f"{name} at {counts[name]}" for name in get_args(Class) if counts[name]]
+    angles = "pose" if any(pose.mirrored for pose in report.group.elements) else "angle"
+    failing = [error for error in report.gating_output.errors if error.class_ not in HOLDING]
+    said = f"Of {sum(counts.values())} {angles}s the output is {', '.join(parts)}"
+    return f"{said}{_worst(failing)}{_floors(failing[:1]) if len(failing) == 1 else ''}."
+
+
+def _floors(errors: list[ElementError]) -> str:
+    floors = [error.floor for error in errors if error.floor is not None]
+    if not floors:
+        return ""
+    low, high = format_error(min(floors)), format_error(max(floors))
+    return f", floor {low if low == high else f'{low} to {high}'}"
 
 
 def _kinds(group: Group) -> str:

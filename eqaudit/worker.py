@@ -26,8 +26,8 @@ from typing import IO, assert_never
 import msgspec
 
 from eqaudit.errors import EqauditError, ExitCode, WorkerError
-from eqaudit.plan import CheckPlan, LayersPlan, Plan
-from eqaudit.report import Listing, Report, encode
+from eqaudit.plan import AuditPlan, LayersPlan, Plan
+from eqaudit.report import Audited, Listing, encode
 
 CHUNK = 1 << 16
 KEPT_OUTPUT = 1 << 20
@@ -75,7 +75,7 @@ class InternalError(Exception):
     """A bug of ours in the measuring process; the text is its traceback."""
 
 
-def run_check(plan: CheckPlan, timeout: float, on_progress: OnProgress, on_output: OnOutput) -> Report:
+def run_audit(plan: AuditPlan, timeout: float, on_progress: OnProgress, on_output: OnOutput) -> Audited:
     """Run an audit in a child process.
 
     Parameters
@@ -96,11 +96,11 @@ def run_check(plan: CheckPlan, timeout: float, on_progress: OnProgress, on_outpu
     InternalError
         The child met a bug of ours.
     """
-    return msgspec.json.decode(_run(plan, timeout, on_progress, on_output), type=Report)
+    return msgspec.json.decode(_run(plan, timeout, on_progress, on_output), type=Audited)
 
 
 def run_layers(plan: LayersPlan, timeout: float, on_progress: OnProgress, on_output: OnOutput) -> Listing:
-    """List the layers of a model in a child process; parameters and errors as in `run_check`."""
+    """List the layers of a model in a child process; parameters and errors as in `run_audit`."""
     return msgspec.json.decode(_run(plan, timeout, on_progress, on_output), type=Listing)
 
 
@@ -298,7 +298,7 @@ def _measure(plan: Plan, progress: Callable[[str, int, int], None]) -> Event:
 
         result = (
             engine.check(plan, progress)
-            if isinstance(plan, CheckPlan)
+            if isinstance(plan, AuditPlan)
             else engine.list_layers(plan, progress)
         )
         return Finished(msgspec.Raw(encode(result)))

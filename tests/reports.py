@@ -1,26 +1,51 @@
 """Small reports made by hand: one canned set of results for the gate and the reporters."""
 
-from eqaudit.groups import Group
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from eqaudit.groups import Group, Pose, angle_poses, spanned_group
 from eqaudit.report import (
     Cause,
     Class,
+    ClassOverlap,
+    Dense,
     Determinism,
     ElementConsistency,
+    ElementCosine,
     ElementError,
+    ElementFidelity,
+    ElementOverlap,
+    Embedding,
+    Estimate,
     GroupElement,
     GroupRecord,
     Inputs,
     Layer,
     Model,
     Output,
+    Panel,
+    PanelImage,
     PerImage,
     Predictions,
     Report,
     Representation,
+    Resampling,
+    Segmentation,
     Skipped,
+    Spread,
     Tool,
     ValueRange,
+    WindowEffect,
+    WorstAccuracy,
 )
+
+TaskKind = Literal["classification", "segmentation", "dense", "embedding"]
+QUARTERS = range(0, 361, 15)
 
 
 def make_error(
@@ -128,3 +153,163 @@ def make_report(
         float64_images=0,
         warnings=[],
     )
+
+
+def make_sweep(
+    task: TaskKind | None = None,
+    angles: Sequence[float] = QUARTERS,
+    *,
+    mirror: bool = False,
+    truth: bool = True,
+    floor: bool = True,
+) -> Report:
+    """Return a sweep that is not judged yet: at its worst where the image is turned by 45 degrees.
+
+    ``truth`` gives labels or masks; without ``floor`` the network is not equivariant to translations either.
+    """
+    poses = angle_poses([Fraction(angle) for angle in angles], mirror=mirror)
+    errors = [_sweep_error(pose, floor=floor) for pose in poses]
+    output = make_layer("output", errors=errors, gating=True)
+    if not floor:
+        output = msgspec.structs.replace(output, no_floor="no floor: not equivariant to translations either")
+    report = make_report(layers=[make_layer("conv", errors=errors)], outputs=[output], consistency=None)
+    elements = [GroupElement(pose.name, pose.degrees, pose.element.mirrored, pose.exact) for pose in poses]
+    return msgspec.structs.replace(
+        report,
+        kind="sweep",
+        group=GroupRecord(spanned_group(pose.element for pose in poses).name, elements),
+        resampling=Resampling("disc", "spline", "spline", 0.0, 8, 2.0, WindowEffect(0.3, 0.9)),
+        predictions=_decisions(poses, truth=truth) if task == "classification" else None,
+        segmentation=_overlaps(poses, truth=truth, floor=floor) if task == "segmentation" else None,
+        dense=_fidelities(poses) if task == "dense" else None,
+        embedding=_cosines(poses) if task == "embedding" else None,
+        per_image=PerImage(
+            ["a.png", "b.png"],
+            {pose.name: [_loss(pose), None] for pose in poses},
+            {"e": [1, 2]} | {pose.name: [1, -1] for pose in poses} if task == "classification" else {},
+            {pose.name: [1 - _loss(pose), None] for pose in poses} if task == "segmentation" else {},
+        ),
+    )
+
+
+def make_panel(shape: tuple[int, ...] = (12, 12), image: tuple[int, ...] = (1, 12, 12)) -> Panel:
+    """Return a worst case: random images, and an output of a shape."""
+    random = np.random.default_rng(0)
+    shapes = {"x": image, "T x": image} | dict.fromkeys(
+        ("f(x)", "f(T x)", "T f(x)", "f(T x) - T f(x)"), shape
+    )
+    pictures = [
+        PanelImage(title, size, random.normal(size=size).astype(np.float32).tobytes())
+        for title, size in shapes.items()
+    ]
+    return Panel("a$b.png", "r45", 45.0, "the output of f at its worst", pictures)
+
+
+def _loss(pose: Pose) -> float:
+    """Return what is lost at a pose, up to 0.2: nothing at quarter turns."""
+    return 0.0 if pose.exact else 0.2 * math.sin(math.radians(2 * pose.degrees)) ** 2
+
+
+def _sweep_error(pose: Pose, *, floor: bool) -> ElementError:
+    if pose.exact:
+        return make_error(pose.name, "exact", 0.0 if pose.name == "e" else 1e-7)
+    loss = _loss(pose)
+    class_: Class = "unresolved" if not floor else "at the floor" if loss <= 0.1 else "approximate"
+    return msgspec.structs.replace(make_error(pose.name, class_, loss), floor=0.05 if floor else None)
+
+
+def make_spread(mean: float, floor: float | None = None) -> Spread:
+    """Return values around a mean, with one outlier below."""
+    return Spread(
+        mean=mean,
+        ci95=(mean - 0.01, mean + 0.01),
+        p5=mean - 0.08,
+        p25=mean - 0.03,
+        p50=mean + 0.005,
+        p75=mean + 0.03,
+        p95=mean + 0.05,
+        whiskers=(mean - 0.1, mean + 0.05),
+        outliers=[mean - 0.15],
+        worst_image="=cmd.png",
+        floor=floor,
+    )
+
+
+def _estimate(value: float) -> Estimate:
+    return Estimate(value, (value - 0.04, value + 0.04))
+
+
+def _decision(element: str, loss: float, *, truth: bool) -> ElementConsistency:
+    accuracy = 0.9 - 2 * loss
+    return ElementConsistency(
+        element,
+        1 - 2 * loss,
+        (0.95 - 2 * loss, 1.0),
+        total_variation=_estimate(loss),
+        accuracy=_estimate(accuracy) if truth else None,
+        cross_entropy=_estimate(2 * loss) if truth else None,
+        auc=_estimate(1 - loss) if truth else None,
+        consistency_when_right=_estimate(1 - loss) if truth else None,
+        class_accuracy=[accuracy, 1.0, None] if truth else None,
+    )
+
+
+def _decisions(poses: Sequence[Pose], *, truth: bool) -> Predictions:
+    worst = max(poses, key=_loss)
+    return Predictions(
+        "classification",
+        "output",
+        3,
+        64,
+        [_decision(pose.name, _loss(pose), truth=truth) for pose in poses],
+        0.4,
+        (0.3, 0.5),
+        class_names=["cat", "d$o$g", "eel"] if truth else [],
+        class_images=[40, 24, 0] if truth else None,
+        unmoved=_decision("e", 0.0, truth=truth),
+        worst_accuracy=WorstAccuracy(worst.name, 0.9 - 2 * _loss(worst)) if truth else None,
+    )
+
+
+def _overlap(element: str, loss: float, *, truth: bool, floor: float | None) -> ElementOverlap:
+    against = make_spread(0.8 - loss) if truth else None
+    return ElementOverlap(
+        element,
+        dice=make_spread(0.95 - loss, floor),
+        iou=make_spread(0.9 - loss),
+        truth_dice=against,
+        truth_iou=against,
+        classes=[ClassOverlap("cell", 0.9, 0.8, 0.7 if truth else None)],
+        both_empty=0,
+        one_empty=1,
+    )
+
+
+def _overlaps(poses: Sequence[Pose], *, truth: bool, floor: bool) -> Segmentation:
+    return Segmentation(
+        output="output",
+        classes=["cell"],
+        images=60,
+        reason="--task segmentation",
+        scores="logits",
+        threshold=0.5,
+        unmoved=_overlap("e", 0.0, truth=truth, floor=None),
+        by_element=[
+            _overlap(pose.name, _loss(pose), truth=truth, floor=0.9 if floor and not pose.exact else None)
+            for pose in poses
+        ],
+    )
+
+
+def _fidelities(poses: Sequence[Pose]) -> Dense:
+    rows = []
+    for pose in poses:
+        decibels = None if pose.exact else 30 - 40 * _loss(pose)
+        interval = None if decibels is None else (decibels - 1, decibels + 1)
+        rows.append(ElementFidelity(pose.name, decibels, interval, "a.png"))
+    return Dense("output", 64, "the output is a map like the image", 2.5, rows)
+
+
+def _cosines(poses: Sequence[Pose]) -> Embedding:
+    rows = [ElementCosine(pose.name, make_spread(0.9 - _loss(pose))) for pose in poses]
+    return Embedding("output", 64, "vectors of length 1", rows)

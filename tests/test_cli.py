@@ -478,7 +478,7 @@ USAGE = {
     "an argument for a file": (["check", STANDARD, "--arg", "a=3"], "--arg"),
     "no such group": (["check", STANDARD, "--group", "X4"], "X4"),
     "a group with a line break": (["check", STANDARD, "--group", "C4\nC2"], r"C4\nC2"),
-    "a group that resamples": (["check", STANDARD, "--group", "C8"], "45 degrees"),
+    "a group that is too fine": (["check", STANDARD, "--group", "C361"], "C361"),
     "a limit that is nan": (["check", STANDARD, "--max-error", "nan"], "--max-error nan"),
     "a negative limit": (["check", STANDARD, "--max-error", "-1"], "--max-error -1"),
     "an infinite limit": (["check", STANDARD, "--max-error", "inf"], "--max-error inf"),
@@ -519,9 +519,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], tuple[int, 
 @pytest.fixture
 def no_audit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make sure that nothing is measured: a mistake in the command is found before."""
-    for command in (cli.check, cli.layers):
-        name = "run_check" if command is cli.check else "run_layers"
-        monkeypatch.setattr(command, name, lambda *_: pytest.fail("the audit was started"))
+    for module, name in ((cli.audits, "run_audit"), (cli.layers, "run_layers")):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("the audit was started"))
 
 
 @pytest.mark.usefixtures("no_audit")
@@ -631,7 +630,7 @@ def test_a_bug_of_ours_is_code_4_with_all_that_a_report_needs(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli.check, "run_check", fail)
+    monkeypatch.setattr(cli.audits, "run_audit", fail)
     code, stdout, stderr = run(["check", STANDARD])
     assert (code, stdout) == (ExitCode.INTERNAL, "")
     assert "Traceback" in stderr
@@ -645,7 +644,7 @@ def test_foreign_text_in_an_error_is_escaped(run: Run, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise EqauditError("no\nluck \x1b[31m[red]x[/red]", "try\r\u202e again")
 
-    monkeypatch.setattr(cli.check, "run_check", fail)
+    monkeypatch.setattr(cli.audits, "run_audit", fail)
     code, _, stderr = run(["check", STANDARD])
     assert code == ExitCode.CANNOT_RUN
     assert stderr == "error: no\\x0aluck \\x1b[31m[red]x[/red]\n  try\\x0d\\u202e again\n"
@@ -656,7 +655,7 @@ def test_a_command_given_in_python_is_read_from_its_arguments(run: Run) -> None:
     assert run(["--version"]) == (ExitCode.PASSED, f"eqaudit {__version__}\n", "")
 
 
-@pytest.mark.parametrize("name", ["", "check", "layers"])
+@pytest.mark.parametrize("name", ["", "check", "layers", "sweep-angles"])
 def test_help_shows_an_example(name: str, run: Run) -> None:
     """Every page of help holds a command to copy."""
     code, stdout, stderr = run([*name.split(), "--help"])

@@ -72,7 +72,7 @@ def read_all(path: Path) -> tuple[list[str], dict[str, str]]:
     images = open_images(InputOptions(PathData(str(path)), samples=0))
     height, width = images.native_size or (8, 8)
     dataset = images.prepare((images.native_channels or 3, height, width))
-    names = [name for names, _ in dataset.batches(2) for name in names]
+    names = [name for batch in dataset.batches(2) for name in batch.names]
     assert len({skip.name for skip in dataset.skipped}) == len(dataset.skipped)
     return names, {skip.name: skip.reason for skip in dataset.skipped}
 
@@ -163,7 +163,7 @@ def test_an_image_that_vanishes_or_becomes_a_fifo_is_named(tmp_path: Path) -> No
     (tmp_path / "a.png").unlink()
     (tmp_path / "b.png").unlink()
     os.mkfifo(tmp_path / "b.png")
-    assert [names for names, _ in dataset.batches(2)] == [("c.png",)]
+    assert [batch.names for batch in dataset.batches(2)] == [("c.png",)]
     assert [skip.reason.split(":")[0] for skip in dataset.skipped] == [
         "FileNotFoundError",
         "is no regular file",

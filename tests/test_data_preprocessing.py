@@ -32,7 +32,7 @@ def prepared(path: Path, shape: tuple[int, int, int], **options: Any) -> tuple[N
     """Open, prepare and read all images of a path in one batch."""
     dataset = open_images(InputOptions(PathData(str(path)), **options)).prepare(shape)
     batches = list(dataset.batches(100))
-    return batches[0][1], dataset
+    return batches[0].images, dataset
 
 
 @given(height=SIDES, width=SIDES, target=st.tuples(SIDES, SIDES))
@@ -163,7 +163,7 @@ def test_size_follows_the_options(tmp_path: Path, options: dict[str, Any], nativ
     images = open_images(InputOptions(PathData(str(tmp_path / "x.npy")), **options))
     assert images.native_size == native
     assert images.native_channels == 3
-    assert next(images.prepare((3, *native)).batches(2))[1].shape == (2, 3, *native)
+    assert next(images.prepare((3, *native)).batches(2)).images.shape == (2, 3, *native)
 
 
 def test_equal_square_size_is_not_touched(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ def opened(data: DataSpec | Path, **options: Any) -> Images:
 def only(images: Images, *shape: int) -> NDArray[np.float32]:
     """Return the one batch of all images."""
     channels, height, width = shape
-    ((_, batch),) = images.prepare((channels, height, width)).batches(1000)
-    return batch
+    (batch,) = images.prepare((channels, height, width)).batches(1000)
+    return batch.images
 
 
 @pytest.mark.parametrize("name", ["photos", "tissue"])
@@ -132,7 +132,7 @@ def test_first_page_of_a_multipage_tiff_is_used_and_said(tmp_path: Path) -> None
     raw = noise(3, 8, 8)
     tifffile.imwrite(tmp_path / "x.tif", raw, photometric="minisblack")
     dataset = opened(tmp_path).prepare((1, 8, 8))
-    np.testing.assert_allclose(next(dataset.batches(1))[1][0, 0], raw[0] / 255, rtol=1e-6)
+    np.testing.assert_allclose(next(dataset.batches(1)).images[0, 0], raw[0] / 255, rtol=1e-6)
     assert "first page of a multi-page TIFF" in dataset.description
 
 
@@ -192,7 +192,8 @@ def test_all_exif_orientations_give_the_same_pixels(tmp_path: Path, kind: str) -
     images = opened(tmp_path, input_shape=(3, 16, 24))
     assert {images._source.shape(index) for index in range(8)} == {(3, 16, 24)}
     dataset = images.prepare((3, 16, 24))
-    ((_, batch),) = dataset.batches(8)
+    (whole,) = dataset.batches(8)
+    batch = whole.images
     expected = np.moveaxis(np.asarray(upright) / 255, -1, 0)
     np.testing.assert_allclose(
         batch, np.broadcast_to(expected, batch.shape), atol=0.02 if kind == "jpg" else 1e-6
@@ -206,7 +207,7 @@ def test_grey_folder_works_for_an_rgb_model(tmp_path: Path) -> None:
     images = opened(tmp_path)
     assert images.native_channels == 1
     dataset = images.prepare((3, 9, 9))
-    assert next(dataset.batches(1))[1].shape == (1, 3, 9, 9)
+    assert next(dataset.batches(1)).images.shape == (1, 3, 9, 9)
     assert "grey repeated to RGB" in dataset.description
 
 
@@ -227,7 +228,8 @@ def test_mixed_sizes_are_cropped_to_the_smallest_square_and_said(tmp_path: Path)
     images = opened(tmp_path)
     assert images.native_size == (20, 20)
     dataset = images.prepare((1, 20, 20))
-    ((_, batch),) = dataset.batches(2)
+    (whole,) = dataset.batches(2)
+    batch = whole.images
     expected = np.stack([small[:, 5:25], large[12:32, 10:30]]) / 255
     np.testing.assert_allclose(batch[:, 0], expected, rtol=1e-6)
     said = "centre-cropped to 20x20, the smallest centre square among sizes from 20x30 to 44x40"
@@ -307,7 +309,7 @@ def forever():
 def fails(): raise ValueError("first line\\nsecond line")
 def leaves(): raise SystemExit(3)
 def stopped(): raise KeyboardInterrupt
-def pairs(): return [(ARRAY[0], 1)]
+def triples(): return [(ARRAY[0], 1, 2)]
 def nothing(): return []
 def none(): return None
 def strings(): return np.array(["a", "b"])
@@ -366,7 +368,7 @@ def test_pillow_images_with_a_palette_become_rgb(tmp_path: Path) -> None:
         ("fails", r"my-data.py:fails: ValueError: first line$"),
         ("leaves", "SystemExit: 3"),
         ("missing", "has no missing"),
-        ("pairs", "image 0 of .* is a tuple"),
+        ("triples", "image 0 of .* is a tuple"),
         ("nothing", "made no image"),
         ("none", "made a NoneType"),
         ("strings", "holds text"),

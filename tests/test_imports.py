@@ -11,7 +11,7 @@ LIGHT = {
     "help": ["-m", "eqaudit", "--help"],
     "help of check": ["-m", "eqaudit", "check", "--help"],
     "version": ["-m", "eqaudit", "--version"],
-    "a usage error": ["-m", "eqaudit", "check", "model.pt", "--group", "C3"],
+    "a usage error": ["-m", "eqaudit", "check", "model.pt", "--group", "X3"],
     "the package": ["-c", "import eqaudit"],
     "its exceptions and report": ["-c", "import eqaudit; eqaudit.EqauditError; eqaudit.Report"],
     "the report": ["-c", "import eqaudit.report"],

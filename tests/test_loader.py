@@ -22,7 +22,7 @@ from eqaudit.plan import FileModel, PythonObject, parse_model
 CPU = torch.device("cpu")
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "models"
 FIXTURE_NAMES = sorted(path.stem for path in FIXTURES.glob("[!_]*.py"))
-FIXTURE_SHAPES = {"lenet5": (1, 28, 28)}
+FIXTURE_SHAPES = {"lenet5": (1, 28, 28), "unet_plain": (1, 64, 64), "unet_p4": (1, 64, 64)}
 FLOAT64_TOLERANCE = 1e-12  # the same sums in another order of operations
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from eqaudit.errors import ExitCode, WorkerError
-from eqaudit.plan import CheckPlan, InputOptions, LayersPlan, PythonObject, RunOptions
+from eqaudit.plan import AuditPlan, InputOptions, LayersPlan, PythonObject, RunOptions
 from eqaudit.report import Listing, Report
-from eqaudit.worker import ALLOCATOR, InternalError, Progress, run_check, run_layers
+from eqaudit.worker import ALLOCATOR, InternalError, Progress, run_audit, run_layers
 
 Ending = Callable[[], Any]
 
@@ -123,18 +123,18 @@ def observed(
     folder = tmp_path_factory.mktemp("found")
     events: list[Progress] = []
     printed: list[str] = []
-    report = run_check(
+    audited = run_audit(
         plan(models, "Reporting", folder=os.fspath(folder), **ARGUMENTS),
         PATIENCE,
         events.append,
         printed.append,
     )
-    return Observed(report, events, "".join(printed), folder)
+    return Observed(audited.report, events, "".join(printed), folder)
 
 
-def plan(models: Path, name: str, **arguments: Any) -> CheckPlan:
+def plan(models: Path, name: str, **arguments: Any) -> AuditPlan:
     """Plan a small audit."""
-    return CheckPlan(
+    return AuditPlan(
         PythonObject(os.fspath(models), name, is_file=True, arguments=arguments),
         InputOptions(input_shape=(3, 8, 8), samples=6, batch_size=4),
         RunOptions(threads=1),
@@ -196,9 +196,9 @@ def test_layers_are_listed_in_the_same_way(models: Path, tmp_path: Path) -> None
 def test_a_bug_of_ours_comes_back_with_its_traceback(models: Path, tmp_path: Path) -> None:
     """A plan that no command line lets through breaks the engine, and the parent learns where."""
     asked = plan(models, "Reporting", folder=os.fspath(tmp_path))
-    broken = CheckPlan(asked.model, asked.inputs, RunOptions("no device"), "C4")
+    broken = AuditPlan(asked.model, asked.inputs, RunOptions("no device"), "C4")
     with pytest.raises(InternalError, match="Traceback") as caught:
-        run_check(broken, PATIENCE, ignore, ignore)
+        run_audit(broken, PATIENCE, ignore, ignore)
     assert "choose_device" in str(caught.value)
 
 
@@ -206,7 +206,7 @@ def test_a_process_that_cannot_be_started_is_no_bug(models: Path, monkeypatch: p
     """A machine without room for another process is named as such."""
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(WorkerError, match=r"cannot be started: No such file") as caught:
-        run_check(plan(models, "Reporting"), PATIENCE, ignore, ignore)
+        run_audit(plan(models, "Reporting"), PATIENCE, ignore, ignore)
     assert caught.value.exit_code == ExitCode.CANNOT_RUN
 
 
@@ -215,7 +215,7 @@ def test_a_helper_of_the_model_keeps_nobody_waiting(
 ) -> None:
     """The end of the model's process is the end, whoever else holds its output open; helpers go too."""
     with pytest.raises(WorkerError, match="exit code 9"):
-        run_check(plan(models, "leave_a_helper", folder=os.fspath(tmp_path)), PATIENCE, ignore, ignore)
+        run_audit(plan(models, "leave_a_helper", folder=os.fspath(tmp_path)), PATIENCE, ignore, ignore)
     assert ends(int((tmp_path / "processes").read_text()))
 
 
@@ -230,7 +230,7 @@ def overdue(
     def wait() -> float:
         started = time.monotonic()
         with pytest.raises(WorkerError, match=rf"no result after {ALLOWED:g} s, while .*: the time is up"):
-            run_check(asked, ALLOWED, ignore, ignore)
+            run_audit(asked, ALLOWED, ignore, ignore)
         return time.monotonic() - started
 
     return folder, in_background(wait)

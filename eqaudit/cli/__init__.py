@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from eqaudit.cli import check, layers, render
+from eqaudit.cli import check, layers, render, sweep_angles
 from eqaudit.cli.help import Command, Group
 from eqaudit.cli.output import write_error, write_stderr, write_stdout
 from eqaudit.errors import EqauditError, ExitCode, UsageError
@@ -27,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(cls=Command, epilog=check.EXAMPLES)(check.check)
+app.command("sweep-angles", cls=Command, epilog=sweep_angles.EXAMPLES)(sweep_angles.sweep_angles)
 app.command(cls=Command, epilog=layers.EXAMPLES)(layers.layers)
 app.command(cls=Command, epilog=render.EXAMPLES)(render.render)
 

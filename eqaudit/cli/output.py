@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from eqaudit.errors import EqauditError, UsageError
-from eqaudit.report import Report, to_json
+from eqaudit.report import Audited, Report, to_json
 from eqaudit.reporters.base import show
 from eqaudit.reporters.console import Style
 
@@ -118,7 +118,7 @@ def _silence(descriptor: int) -> None:
     os.close(nowhere)
 
 
-def check_output(path: str, inputs: tuple[str, ...]) -> None:
+def check_output(path: str, inputs: tuple[str, ...], option: str = "--json") -> None:
     """Make sure, before anything is measured, that a file can be written.
 
     Raises
@@ -128,7 +128,7 @@ def check_output(path: str, inputs: tuple[str, ...]) -> None:
         of the inputs.
     """
     if not path:
-        raise UsageError("--json is empty", "name a file, or - for standard output")
+        raise UsageError(f"{option} is empty", "name a file")
     target = Path(path)
     try:
         folder = target.resolve().parent
@@ -174,16 +174,16 @@ def check_folder(path: str) -> None:
         ) from error
 
 
-def write_pictures(folder: str, report: Report) -> None:
+def write_pictures(folder: str, audited: Audited) -> None:
     """Draw the pictures of a report into a folder, which is made when it is missing."""
     # Drawing costs a second to import, and few commands draw.
-    from eqaudit.reporters.pictures import draw_check  # noqa: PLC0415
+    from eqaudit.reporters.pictures import draw  # noqa: PLC0415
 
     try:
         Path(folder).mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be made: {error.strerror}", "name another folder") from error
-    for name, picture in draw_check(report).items():
+    for name, picture in draw(audited.report, audited.panel).items():
         write_file(str(Path(folder) / name), picture)
 
 

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from eqaudit.cli import options
+from eqaudit.cli.flags import Plots, Quiet
 from eqaudit.cli.output import check_folder, require_stdout, stdout_style, write_pictures, write_stdout
 from eqaudit.errors import DataError, ExitCode
-from eqaudit.report import from_json
-from eqaudit.reporters.terminal import render_check, render_verdict
+from eqaudit.report import Audited, from_json
+from eqaudit.reporters.terminal import render_report, render_verdict
 
 EXAMPLES = """Examples:
 
@@ -26,8 +26,8 @@ def render(
     report: Annotated[
         str, typer.Argument(metavar="REPORT", help="A report written by eqaudit check --json.")
     ],
-    plots: options.Plots = None,
-    quiet: options.Quiet = False,
+    plots: Plots = None,
+    quiet: Quiet = False,
 ) -> int:
     """Show the table of a saved report, and draw its pictures with --plots; nothing is measured again."""
     require_stdout()
@@ -35,8 +35,8 @@ def render(
         check_folder(plots)
     found = from_json(_read(report), report)
     if plots is not None:
-        write_pictures(plots, found)
-    write_stdout((render_verdict if quiet else render_check)(found, stdout_style()))
+        write_pictures(plots, Audited(found))
+    write_stdout((render_verdict if quiet else render_report)(found, stdout_style()))
     return ExitCode.PASSED
 
 

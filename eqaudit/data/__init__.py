@@ -1,62 +1,81 @@
 """Images: opened from what the user named, chosen by a seed, prepared for the model, read in batches."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from eqaudit.data import decoders
 from eqaudit.data.arrays import ArraySource, read_npy, read_npz
-from eqaudit.data.base import FORMATS_HINT, ImageSource, Pixels, Shape, Skipped, Unreadable
+from eqaudit.data.base import (
+    FORMATS_HINT,
+    IGNORED,
+    ImageSource,
+    Pixels,
+    Shape,
+    Skipped,
+    Truth,
+    TruthKind,
+    Unreadable,
+)
 from eqaudit.data.builtin import BuiltinSource
-from eqaudit.data.dataset import Dataset, none_left
+from eqaudit.data.dataset import Batch, Dataset, none_left
 from eqaudit.data.folder import FolderSource
-from eqaudit.data.listing import FOREIGN, IMAGES, Listing, list_images, recognise
-from eqaudit.data.pictures import open_picture, picture_pixels
+from eqaudit.data.listing import FOREIGN, IMAGES, Listing, list_images, recognise, without_folder
+from eqaudit.data.pictures import mask_pixels, picture_pixels
 from eqaudit.data.preprocessing import Preprocessing
 from eqaudit.data.python_source import ListSource, collect
 from eqaudit.data.sizes import Sizing, check_resize, choose_size
-from eqaudit.data.tiff import open_tiff
+from eqaudit.data.targets import Targets
+from eqaudit.data.truth import open_truth, targets_beside
 from eqaudit.errors import DataError, UsageError
 from eqaudit.plan import BuiltinData, InputOptions, PathData, PythonObject
 
-__all__ = ["Dataset", "Images", "Skipped", "array_images", "open_images"]
+__all__ = ["IGNORED", "Batch", "Dataset", "Images", "Skipped", "TruthKind", "array_images", "open_images"]
 
 
 def open_images(options: InputOptions) -> "Images":
     """Find the images that ``options.data`` names and choose ``options.samples`` of them.
 
-    Only headers are read, to know channels and sizes.
+    Only headers are read, to know channels and sizes; each image is paired with its label or mask.
 
     Raises
     ------
     DataError
-        There is no image, none can be read, or their sizes differ too much.
+        There is no image, none can be read, their sizes differ too much, or their truth does not fit them.
     UsageError
         The options contradict each other or the images.
     """
     if options.seed < 0 or options.samples < 0:
         raise UsageError("--seed and --samples cannot be negative", "give 0 or a positive number")
-    return _choose(_open_source(options), options)
+    source, targets = _open_source(options)
+    return _choose(source, options, targets)
 
 
-def array_images(array: Pixels, options: InputOptions) -> "Images":
-    """Choose images from an array in memory, (N, C, H, W); errors as in `open_images`."""
-    return _choose(ArraySource("array", array), options)
+def array_images(array: Pixels, options: InputOptions, targets: Pixels | None = None) -> "Images":
+    """Choose images from an array in memory, (N, C, H, W); errors as in `open_images`.
+
+    ``targets`` are integer labels (N,) or (N, 1), rows (N, K) of 0 and 1, or masks (N, H, W) or (N, 1, H, W).
+    """
+    came = None if targets is None else Targets("targets", targets)
+    return _choose(ArraySource("array", array), options, came)
 
 
-def _choose(source: ImageSource, options: InputOptions) -> "Images":
+def _choose(source: ImageSource, options: InputOptions, targets: Targets | None) -> "Images":
     chosen = _subset(len(source.names), options.samples, options.seed)
-    shapes, skipped = _read_headers(source, chosen)
-    if not shapes:
+    sizes, skipped = _read_headers(source, chosen)
+    if not sizes:
         raise none_left(skipped)
+    shapes = list(sizes.values())
+    truth = open_truth(source, options.truth, sizes, targets)
     if source.ready:
         own = shapes[0]
         _check_untouched(own, options.input_shape or own, options)
-        return Images(source, options, chosen, skipped, own[0], Sizing(own[1:]))
+        return Images(source, options, chosen, skipped, own[0], Sizing(own[1:]), truth)
     channels = {{2: 1, 4: 3}.get(shape[0], shape[0]) for shape in shapes}
     sizing = choose_size(options, shapes, sized=source.sized)
-    return Images(source, options, chosen, skipped, channels.pop() if len(channels) == 1 else None, sizing)
+    native = channels.pop() if len(channels) == 1 else None
+    return Images(source, options, chosen, skipped, native, sizing, truth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +91,7 @@ class Images:
     skipped: list[Skipped]
     native_channels: int | None
     _sizing: Sizing
+    _truth: Truth | None
 
     @property
     def label(self) -> str:
@@ -121,21 +141,26 @@ class Images:
             ready=self.ready,
         )
         indices = dict(zip(self.names, self._chosen, strict=True))
-        return Dataset(self.names, shape, self._source, preprocessing, indices, list(self.skipped))
+        return Dataset(
+            self.names, shape, self._source, preprocessing, indices, list(self.skipped), self._truth
+        )
 
 
-def _open_source(options: InputOptions) -> ImageSource:
+def _open_source(options: InputOptions) -> tuple[ImageSource, Targets | None]:
     match options.data:
         case BuiltinData(name):
-            return BuiltinSource(name, options.seed)
+            return BuiltinSource(name, options.seed), None
         case PythonObject() as spec:
-            made = collect(spec, picture_pixels)
-            return ListSource(str(spec), made) if isinstance(made, list) else ArraySource(str(spec), made)
+            made, values = collect(spec, picture_pixels, mask_pixels)
+            targets = None if values is None else Targets(str(spec), values)
+            if isinstance(made, list):
+                return ListSource(str(spec), made), targets
+            return ArraySource(str(spec), made), targets
         case PathData(text, array):
-            return _open_path(text, array)
+            return _open_path(text, array, options.truth.masks)
 
 
-def _open_path(text: str, array: str) -> ImageSource:
+def _open_path(text: str, array: str, masks: str) -> tuple[ImageSource, Targets | None]:
     path = Path(text)
     try:
         kind = "folder" if path.is_dir() else recognise(path)
@@ -144,24 +169,26 @@ def _open_path(text: str, array: str) -> ImageSource:
     if array and kind != "zip":
         raise UsageError(f"{text} has no named arrays", "leave out what follows the colon")
     if kind == "npy":
-        return ArraySource(text, read_npy(path))
+        return ArraySource(text, read_npy(path)), None
     if kind == "zip":
         name, images = read_npz(path, array)
-        return ArraySource(f"{text}:{name}" if array else text, images)
+        source = ArraySource(f"{text}:{name}" if array else text, images)
+        return source, targets_beside(path, text, name)
     if kind == "folder":
-        return _open_folder(text, path, list_images(path))
+        listing = list_images(path)
+        return _open_folder(text, path, without_folder(listing, path, masks) if masks else listing), None
     if kind not in IMAGES:
         raise _no_image(text, {kind} & set(FOREIGN))
-    return FolderSource(f"image {text}", path.parent, {path.name: DECODERS[kind]}, {}, {})
+    return FolderSource(f"image {text}", path.parent, {path.name: decoders.PICTURES[kind]}, {}, {}), None
 
 
 def _open_folder(text: str, path: Path, listing: Listing) -> ImageSource:
     count = len(listing.images) + len(listing.problems)
     if not count:
         raise _no_image(text, set(listing.foreign.values()))
-    decoders = {name: DECODERS[kind] for name, kind in listing.images.items()}
+    kinds = {name: decoders.PICTURES[kind] for name, kind in listing.images.items()}
     label = f"folder {text} ({count} image{'s' if count > 1 else ''})"
-    return FolderSource(label, path, decoders, listing.problems, listing.foreign)
+    return FolderSource(label, path, kinds, listing.problems, listing.foreign)
 
 
 def _no_image(text: str, foreign: set[str]) -> DataError:
@@ -180,11 +207,11 @@ def _subset(count: int, samples: int, seed: int) -> tuple[int, ...]:
     return tuple(sorted(drawn.tolist()))
 
 
-def _read_headers(source: ImageSource, chosen: tuple[int, ...]) -> tuple[list[Shape], list[Skipped]]:
-    shapes, skipped = [], []
+def _read_headers(source: ImageSource, chosen: tuple[int, ...]) -> tuple[dict[int, Shape], list[Skipped]]:
+    shapes, skipped = {}, []
     for index in chosen:
         try:
-            shapes.append(source.shape(index))
+            shapes[index] = source.shape(index)
         except Unreadable as exception:
             skipped.append(Skipped(source.names[index], exception.reason))
     return shapes, skipped
@@ -197,8 +224,3 @@ def _check_untouched(own: Shape, asked: Shape, options: InputOptions) -> None:
             f"float arrays reach the model as they are, {own[0]}x{own[1]}x{own[2]}: asked is {asked_for}",
             "save the arrays in the shape that the model takes, or save them as uint8 images",
         )
-
-
-DECODERS = dict.fromkeys(IMAGES, open_picture) | {
-    "TIFF": partial(open_tiff, by_pillow=partial(open_picture, formats=("TIFF",)))
-}

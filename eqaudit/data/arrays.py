@@ -53,11 +53,14 @@ class ArraySource:
         return image if self.ready else np.moveaxis(image, 0, -1)
 
 
-def read_npy(path: Path) -> Pixels:
-    """Map a .npy file into memory, after checking that it holds what its header declares."""
+def read_npy(path: Path, *, images: bool = True) -> Pixels:
+    """Map a .npy file into memory, after checking that it holds what its header declares.
+
+    With ``images`` its shape must be one of images.
+    """
     with _damage_in(str(path)):
         with open_regular(path) as handle:
-            _check_declared(str(path), handle, os.fstat(handle.fileno()).st_size)
+            _check_declared(str(path), handle, os.fstat(handle.fileno()).st_size, images=images)
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
@@ -66,15 +69,35 @@ def read_npz(path: Path, wanted: str) -> tuple[str, Pixels]:
 
     It is ``wanted``, else ``images``, else the only one of 3 or 4 dimensions.
     """
+    with _archive(path) as (archive, members):
+        name = _choose(path, archive, members, wanted)
+        return name, _read_member(path, archive, name, images=True)
+
+
+def read_targets(path: Path, wanted: tuple[str, ...]) -> dict[str, Pixels]:
+    """Read those of the ``wanted`` arrays that an archive holds, of whatever shape."""
+    with _archive(path) as (archive, members):
+        names = {member.filename for member in members}
+        return {
+            name: _read_member(path, archive, name, images=False) for name in wanted if f"{name}.npy" in names
+        }
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]]:
     with _damage_in(str(path)), open_regular(path) as handle, zipfile.ZipFile(handle) as archive:
         members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
         if sum(member.file_size for member in members) > ARCHIVE_LIMIT:
             raise DataError(f"{path} declares more than {ARCHIVE_LIMIT:,} bytes", "save one array as .npy")
-        name = _choose(path, archive, members, wanted)
-        with archive.open(name + ".npy") as member:
-            _check_declared(f"{path}:{name}", member, archive.getinfo(name + ".npy").file_size)
-        with archive.open(name + ".npy") as member:
-            return name, npy.read_array(member, allow_pickle=False)
+        yield archive, members
+
+
+def _read_member(path: Path, archive: zipfile.ZipFile, name: str, *, images: bool) -> Pixels:
+    with archive.open(name + ".npy") as member:
+        size = archive.getinfo(name + ".npy").file_size
+        _check_declared(f"{path}:{name}", member, size, images=images)
+    with archive.open(name + ".npy") as member:
+        return npy.read_array(member, allow_pickle=False)
 
 
 def _choose(path: Path, archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], wanted: str) -> str:
@@ -112,10 +135,11 @@ def _header(handle: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, dtype
 
 
-def _check_declared(where: str, handle: BinaryIO | Any, size: int) -> None:
+def _check_declared(where: str, handle: BinaryIO | Any, size: int, *, images: bool) -> None:
     shape, dtype = _header(handle)
     check_dtype(where, dtype)
-    _check_shape(where, shape)
+    if images:
+        _check_shape(where, shape)
     declared = math.prod(shape) * dtype.itemsize
     if declared > size - handle.tell():
         raise DataError(

@@ -3,9 +3,9 @@
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from eqaudit.errors import DataError
 
 Pixels = NDArray[Any]
 Shape = tuple[int, int, int]
+TruthKind = Literal["none", "labels", "multi-hot", "masks"]
 
+IGNORED = -1  # in a mask: a pixel that never counts
 PIXEL_LIMIT = 100_000_000
 FORMATS_HINT = (
     "--data takes a folder of PNG, JPEG, TIFF, BMP or WebP images, a .npy or .npz file, or file.py:function"
@@ -58,6 +60,22 @@ class ImageSource(Protocol):
     def read(self, index: int) -> Pixels:
         """Return ``(H, W)`` or ``(H, W, C)`` pixels, ``(C, H, W)`` when ready; raises Unreadable."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What is right for each image, by its place in the source.
+
+    ``read(index)`` returns an int64 label ``()``, a multi-hot row ``(K,)`` of 0 and 1, or a mask ``(H, W)``
+    of class indices and IGNORED, upright and of the image's own size; it raises DataError.
+    ``place(index)`` says where that stands; ``notes`` says where all of it comes from, and grows.
+    """
+
+    kind: TruthKind
+    read: Callable[[int], NDArray[np.int64]]
+    place: Callable[[int], str]
+    notes: set[str] = field(default_factory=set)
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

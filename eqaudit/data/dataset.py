@@ -7,15 +7,34 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eqaudit.data.base import FORMATS_HINT, ImageSource, Pixels, Shape, Skipped, Unreadable
+from eqaudit.data.base import FORMATS_HINT, ImageSource, Pixels, Shape, Skipped, Truth, TruthKind, Unreadable
 from eqaudit.errors import DataError
+
+NOTES, TRUTH = 1, 7  # places of these sentences among the steps of the preprocessing
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Usable images, float32 ``(B, C, H, W)``, and what is right for each of them.
+
+    ``targets``: labels ``(B,)``, multi-hot rows ``(B, K)``, or masks ``(B, H, W)`` with IGNORED pixels; None
+    without truth.
+    """
+
+    names: tuple[str, ...]
+    images: NDArray[np.float32]
+    targets: NDArray[np.int64] | None
 
 
 class Recipe(Protocol):
-    """How one image becomes what the model gets."""
+    """How one image, or its mask, becomes what the model gets."""
 
     def apply(self, raw: Pixels) -> NDArray[np.float32]:
         """Return ``(C, H, W)``; raises Unreadable."""
+        ...
+
+    def move_mask(self, mask: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return ``(H, W)``: the mask after the geometry of its image."""
         ...
 
     def describe(self, raw: Pixels) -> tuple[tuple[int, str], ...]:
@@ -36,6 +55,7 @@ class Dataset:
     _preprocessing: Recipe
     _indices: dict[str, int]
     skipped: list[Skipped]
+    _truth: Truth | None = None
     _said: set[tuple[int, str]] = field(default_factory=set)
 
     @property
@@ -46,32 +66,47 @@ class Dataset:
     @property
     def description(self) -> tuple[str, ...]:
         """The steps that were really done to the images read so far, in order."""
-        return tuple(said for _, said in sorted(self._said | {(1, note) for note in self._source.notes}))
+        said = self._said | {(NOTES, note) for note in self._source.notes}
+        if self._truth is not None:
+            said |= {(TRUTH, note) for note in self._truth.notes}
+        return tuple(sentence for _, sentence in sorted(said))
 
-    def batches(self, size: int) -> Iterator[tuple[tuple[str, ...], NDArray[np.float32]]]:
-        """Yield names and ``(B, C, H, W)`` of the usable images, in order; the last batch may be short.
+    @property
+    def truth(self) -> TruthKind:
+        """What the targets of the batches are."""
+        return "none" if self._truth is None else self._truth.kind
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes by index, where folders or a CSV file name them, else empty."""
+        return () if self._truth is None else self._truth.class_names
+
+    def truth_place(self, name: str) -> str:
+        """Say where the truth of an image stands, as in ``labels.csv line 7``; "" without truth."""
+        return "" if self._truth is None else self._truth.place(self._indices[name])
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yield the usable images in order, with their targets; the last batch may be short.
 
         Raises
         ------
         DataError
-            At the end, when not one image was usable.
+            A mask cannot be used; at the end, when not one image was usable.
         """
-        names: list[str] = []
-        images: list[NDArray[np.float32]] = []
+        pending: list[tuple[str, NDArray[np.float32]]] = []
         known, usable = {skip.name for skip in self.skipped}, 0
         for name in (name for name in self.names if name not in known):
             try:
-                images.append(self._image(name))
+                pending.append((name, self._image(name)))
             except Unreadable as exception:
                 self.skipped.append(Skipped(name, exception.reason))
                 continue
-            names.append(name)
             usable += 1
-            if len(names) == size:
-                yield tuple(names), np.stack(images)
-                names, images = [], []
-        if names:
-            yield tuple(names), np.stack(images)
+            if len(pending) == size:
+                yield self._batch(pending)
+                pending = []
+        if pending:
+            yield self._batch(pending)
         if not usable:
             raise none_left(self.skipped)
 
@@ -83,6 +118,17 @@ class Dataset:
             raise DataError(
                 f"an image changed while it was used: {exception.reason}", "run again"
             ) from exception
+
+    def _batch(self, pending: list[tuple[str, NDArray[np.float32]]]) -> Batch:
+        names = tuple(name for name, _ in pending)
+        targets = (
+            None if self._truth is None else np.stack([self._target(self._truth, name) for name in names])
+        )
+        return Batch(names, np.stack([image for _, image in pending]), targets)
+
+    def _target(self, truth: Truth, name: str) -> NDArray[np.int64]:
+        target = truth.read(self._indices[name])
+        return self._preprocessing.move_mask(target) if truth.kind == "masks" else target
 
     def _image(self, name: str) -> NDArray[np.float32]:
         raw = self._source.read(self._indices[name])

@@ -36,7 +36,7 @@ class FolderSource:
         self.notes = {
             f"{count} {kind} files passed over" for kind, count in Counter(foreign.values()).items()
         }
-        self._root = root
+        self.root = root
         self._decoders = decoders
         self._problems = problems
 
@@ -61,7 +61,7 @@ class FolderSource:
         if name in self._problems:
             raise Unreadable(self._problems[name])
         try:
-            with warnings.catch_warnings(), open_regular(self._root / name) as handle:
+            with warnings.catch_warnings(), open_regular(self.root / name) as handle:
                 warnings.simplefilter("ignore")
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 yield self._decoders[name](handle)

@@ -69,6 +69,16 @@ def list_images(root: Path) -> Listing:
     return listing
 
 
+def without_folder(listing: Listing, root: Path, folder: str | Path) -> Listing:
+    """Leave out what lies in ``folder``, which may be anywhere, from the listing of ``root``."""
+    inside = os.path.relpath(os.path.realpath(folder), os.path.realpath(root)).replace(os.sep, "/") + "/"
+
+    def outside(files: dict[str, str]) -> dict[str, str]:
+        return {name: said for name, said in files.items() if not name.startswith(inside)}
+
+    return Listing(outside(listing.images), outside(listing.problems), outside(listing.foreign))
+
+
 def recognise(path: Path) -> str:
     """Return the kind of a file by its content, "" when unknown; whole-slide files by their extension."""
     with open_regular(path) as handle:

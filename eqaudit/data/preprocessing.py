@@ -59,6 +59,12 @@ class Preprocessing:
             raise Unreadable(f"its shape is {image.shape}, expected {self.shape}")
         return np.ascontiguousarray(image, dtype=np.float32)
 
+    def move_mask(self, mask: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the mask ``(H, W)`` after the geometry of its image, resized by nearest neighbour."""
+        for step in () if self.ready else self._fit(mask.shape, _nearest):
+            mask = step.change(mask)
+        return mask
+
     def describe(self, raw: Pixels) -> tuple[tuple[int, str], ...]:
         """Return what ``apply`` does to this image: each step's rank and sentence, in order."""
         return tuple((step.rank, step.sentence) for step in self.steps(raw))
@@ -77,11 +83,11 @@ class Preprocessing:
             Step(0, "decoded", _as_image),
             _scale(raw.dtype),
             *_convert(channels, self.shape[0]),
-            *self._fit(raw.shape[:2]),
+            *self._fit(raw.shape[:2], _resize),
             *self._normalise(),
         ]
 
-    def _fit(self, size: tuple[int, ...]) -> Iterator[Step]:
+    def _fit(self, size: tuple[int, ...], scale: Callable[[Pixels, Size], Pixels]) -> Iterator[Step]:
         height, width = size
         target = self.shape[1:]
         if self.resize is not None:
@@ -94,7 +100,7 @@ class Preprocessing:
             new, said = (height, width), ""
         if new != (height, width):
             check_size(*new)
-            yield Step(4, said, partial(_resize, size=new))
+            yield Step(4, said, lambda image: scale(image, new))
         if new[0] < target[0] or new[1] < target[1]:
             raise Unreadable(f"is {_by(new)}, smaller than the crop of {_by(target)}")
         if new != target:
@@ -157,6 +163,14 @@ def _resize(image: Pixels, size: Size) -> Pixels:
     scaler: Any = resize  # scikit-image leaves it without types
     resized: Pixels = scaler(image, size, order=1, anti_aliasing=True, preserve_range=True)
     return resized
+
+
+def _nearest(mask: Pixels, size: Size) -> Pixels:
+    # Pixel centres, in integers: (i + 1/2) * old / new.
+    rows, columns = (
+        (2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(mask.shape, size, strict=True)
+    )
+    return mask[np.ix_(rows, columns)]
 
 
 def _crop(image: Pixels, size: Size) -> Pixels:

@@ -2,36 +2,71 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import TypedDict
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from eqaudit.engine.base import Key, Setting, finite_or_none
-from eqaudit.engine.measure import NO_CLASS, OutputValues, TapSums, Unit
+from eqaudit.engine.floors import Floors
+from eqaudit.engine.measure import TapSums, Unit
 from eqaudit.engine.rerun import RerunResult
-from eqaudit.metrics import classify, image_errors
+from eqaudit.metrics import (
+    ClassificationValues,
+    SegmentationValues,
+    Values,
+    classify,
+    classify_resampled,
+    image_errors,
+    join,
+)
 from eqaudit.report import (
-    ElementConsistency,
+    Dense,
     ElementError,
+    Embedding,
     Layer,
     Output,
     PerImage,
     Predictions,
     Representation,
+    Segmentation,
+    WindowEffect,
 )
-from eqaudit.statistics import Integers, histogram_quantile, ratio_interval, share_interval
+from eqaudit.statistics import histogram_quantile, ratio_interval
+
+NO_CLASS = -1  # the scores are not finite
+
+
+class TaskRecords(TypedDict, total=False):
+    """What the task found, under the report's field for it."""
+
+    predictions: Predictions
+    segmentation: Segmentation
+    dense: Dense
+    embedding: Embedding
 
 
 @dataclass(frozen=True, slots=True)
 class Assembler:
-    """Turns the sums of a whole audit into records. ``gating`` is the key of the judged output."""
+    """Turns the sums of a whole audit into records."""
 
     unit: Unit
     rerun: RerunResult
+    floors: Floors
+    floor_factor: float
     setting: Setting
-    gating: Key
+
+    @property
+    def gating(self) -> Key:
+        """The key of the judged output."""
+        return self.setting.gating
+
+    @property
+    def _gating_sums(self) -> TapSums:
+        return self.unit.taps[self.gating]
 
     def layers(self) -> list[Layer]:
         """Return the record of every tap, in order of execution."""
@@ -45,56 +80,73 @@ class Assembler:
             if key[0] == "output"
         ]
 
-    def predictions(self) -> Predictions | None:
-        """Return how often the predicted class survives, where the gating output is class scores."""
-        values = self.unit.values.get(self.gating, [])
-        if not values or any(value.predicted is None for value in values):
-            return None
-        predicted = _predicted(values)
-        finite = (predicted != NO_CLASS).all(axis=0)
-        kept = (predicted[1:] == predicted[0])[:, finite]
-        shape = self.unit.taps[self.gating].shape
-        orbit = self._share(kept.all(axis=0))
-        return Predictions(
-            task="classification",
-            output=self.gating[1],
-            classes=shape[0] if shape else 0,
-            images=int(finite.sum()),
-            by_element=[
-                ElementConsistency(str(element), *self._share(row))
-                for element, row in zip(self.setting.elements, kept, strict=True)
-            ],
-            orbit_consistency=orbit[0],
-            orbit_ci95=orbit[1],
-        )
+    def task_records(self) -> TaskRecords:
+        """Return what the task makes of the gating output, by the report's field for it."""
+        task, values = self.setting.task, self.unit.values
+        if task is None or self._gating_sums.skipped or not all(part.moved for part in values):
+            return {}
+        still = [part.still for part in values if part.still is not None]
+        moved = [join([part.moved[place] for part in values]) for place in range(len(self.setting.poses))]
+        rows = [(pose.name, value) for pose, value in zip(self.setting.poses, moved, strict=True)]
+        controls = [self.floors.controls(pose) for pose in self.setting.poses]
+        # Each task made the values itself: it gets back its own kind.
+        record = task.summarise(rows, join(still), self.unit.names, controls, self.setting.seed)  # type: ignore[arg-type]
+        match record:
+            case Predictions():
+                return {"predictions": record}
+            case Segmentation():
+                return {"segmentation": record}
+            case Dense():
+                return {"dense": record}
+            case Embedding():
+                return {"embedding": record}
+            case None:
+                return {}
 
-    @staticmethod
-    def _share(hits: NDArray[np.bool_]) -> tuple[float | None, tuple[float, float] | None]:
-        """Return the share of images that keep their class, with its interval; None without images."""
-        if not hits.size:
-            return None, None
-        return float(hits.mean()), share_interval(int(hits.sum()), hits.size)
+    def window_effect(self) -> WindowEffect | None:
+        """Return what the window does to the judged output of the unmoved images."""
+        pairs = [part.window for part in self.unit.values if part.window is not None]
+        if not pairs:
+            return None
+        finite = [norms.nonfinite == 0 for norms, _ in pairs]
+        difference = sum(
+            float(norms.difference[rows].sum()) for (norms, _), rows in zip(pairs, finite, strict=True)
+        )
+        power = sum(float(norms.power[rows].sum()) for (norms, _), rows in zip(pairs, finite, strict=True))
+        kept = [_kept(values) for _, values in pairs if values is not None]
+        shares = [share for share in kept if share is not None]
+        return WindowEffect(
+            math.sqrt(difference / power) if power else None,
+            float(np.concatenate(shares).mean()) if shares else None,
+        )
 
     def per_image(self) -> PerImage | None:
         """Return the values of each image for the gating output."""
-        values = self.unit.values.get(self.gating, [])
-        if not values:
+        values = self.unit.values
+        if self._gating_sums.skipped:
             return None
-        elements = self.setting.elements
         errors = {
-            str(element): [
-                finite_or_none(error) for value in values for error in image_errors(value.norms[place])
+            pose.name: [
+                finite_or_none(error)
+                for part in values
+                for error in image_errors(part.norms[self.gating][place])
             ]
-            for place, element in enumerate(elements)
+            for place, pose in enumerate(self.setting.poses)
         }
-        classes: dict[str, list[int]] = {}
-        if all(value.predicted is not None for value in values):
-            names = ["e", *(str(element) for element in elements if str(element) != "e")]
-            classes = {name: row.tolist() for name, row in zip(names, _predicted(values), strict=False)}
-        return PerImage(list(self.unit.names), errors, classes)
+        names = [pose.name for pose in self.setting.poses]
+        rows = [part.moved for part in values if part.moved]
+        columns = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}
+        columns = {"e": tuple(part.still for part in values)} | columns
+        classes = {name: _classes(column) for name, column in columns.items()}
+        dice = {name: _dice(column) for name, column in columns.items()}
+        return PerImage(
+            list(self.unit.names),
+            errors,
+            {name: row for name, row in classes.items() if row is not None},
+            {name: row for name, row in dice.items() if row is not None},
+        )
 
     def _layer(self, key: Key, sums: TapSums) -> Layer:
-        elements = [] if sums.skipped else range(len(self.setting.elements))
         return Layer(
             name=sums.feature.name,
             call=sums.feature.call,
@@ -106,26 +158,38 @@ class Assembler:
             degenerate=sums.measured(0).degenerate,
             same_as=None if sums.same_as is None else _name(sums.same_as),
             representation=None if sums.skipped else Representation("trivial", 1),
-            errors=[self._error(key, sums, place) for place in elements],
+            errors=self._errors(key),
+            no_floor=self._no_floor(key, sums),
         )
 
+    def _errors(self, key: Key) -> list[ElementError]:
+        sums = self.unit.taps[key]
+        places = [] if sums.skipped else range(len(self.setting.poses))
+        return [self._error(key, sums, place) for place in places]
+
+    def _no_floor(self, key: Key, sums: TapSums) -> str | None:
+        if sums.skipped or not self.setting.resamples:
+            return None
+        place = next(place for place, pose in enumerate(self.setting.poses) if not pose.exact)
+        return self.floors.missing(key, sums.measured(place).chance)
+
     def _error(self, key: Key, sums: TapSums, place: int) -> ElementError:
-        element = self.setting.elements[place]
+        pose = self.setting.poses[place]
         measured = sums.measured(place)
-        runs = self.rerun.by_key.get(key)
-        again = runs[place] if runs else None
-        values = self.unit.values.get(key)
-        spread = self._output_spread(values, place) if values else _layer_spread(sums, place)
+        again, floor = self.rerun.at(key, pose), self.floors.at(key, pose, measured.chance)
+        spread = self._output_spread(key, place) if key[0] == "output" else _layer_spread(sums, place)
         return ElementError(
-            element=str(element),
-            class_=classify(measured, again),
+            element=pose.name,
+            class_=classify(measured, again)
+            if pose.exact
+            else classify_resampled(measured, floor, self.floor_factor),
             error=measured.error,
             normalised=measured.normalised,
             ci95=spread.interval,
             p50=spread.p50,
             p95=spread.p95,
             worst_image=self._worst(sums, place),
-            floor=None,
+            floor=floor,
             chance=measured.chance,
             trivial_error=measured.error,
             float64_error=None if again is None else again.measured.error,
@@ -140,8 +204,8 @@ class Assembler:
         number = bad if bad >= 0 else worst
         return self.unit.names[number] if number >= 0 else None
 
-    def _output_spread(self, values: list[OutputValues], place: int) -> _Spread:
-        norms = [value.norms[place] for value in values]
+    def _output_spread(self, key: Key, place: int) -> _Spread:
+        norms = [part.norms[key][place] for part in self.unit.values]
         finite = np.concatenate([norm.nonfinite for norm in norms]) == 0
         difference = np.concatenate([norm.difference for norm in norms])[finite]
         power = np.concatenate([norm.power for norm in norms])[finite]
@@ -167,8 +231,33 @@ def _layer_spread(sums: TapSums, place: int) -> _Spread:
     return _Spread(interval, histogram_quantile(counts, 0.5), histogram_quantile(counts, 0.95))
 
 
-def _predicted(values: list[OutputValues]) -> Integers:
-    return np.concatenate([value.predicted for value in values if value.predicted is not None], axis=1)
+def _classes(parts: tuple[Values | None, ...]) -> list[int] | None:
+    """Return the decision for each image where there is one; -1 where the scores are not finite."""
+    rows = [part for part in parts if isinstance(part, ClassificationValues)]
+    if len(rows) < len(parts) or rows[0].decided.shape[1] != 1:
+        return None
+    classes = np.concatenate([np.where(part.finite, part.decided[:, 0], NO_CLASS) for part in rows])
+    return [int(number) for number in classes]
+
+
+def _dice(parts: tuple[Values | None, ...]) -> list[float | None] | None:
+    """Return Dice of each image, the mean over classes; None where the scores are not finite."""
+    rows = [part for part in parts if isinstance(part, SegmentationValues)]
+    if len(rows) < len(parts):
+        return None
+    values = [np.where(part.finite, part.dice.mean(axis=1), np.nan) for part in rows]
+    return [finite_or_none(value) for value in np.concatenate(values)]
+
+
+def _kept(values: Values) -> NDArray[np.float64] | None:
+    match values:
+        case ClassificationValues():
+            return values.kept.astype(np.float64)
+        case SegmentationValues():
+            dice: NDArray[np.float64] = values.dice.mean(axis=1)
+            return dice
+        case _:
+            return None
 
 
 def _name(key: Key) -> str:

@@ -2,51 +2,53 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
+import dataclasses
 import hashlib
 import math
-import platform
-import sys
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from eqaudit.data import Batch as Loaded
 from eqaudit.data import Dataset, Images, open_images
 from eqaudit.engine.assemble import Assembler
-from eqaudit.engine.base import Key, Progress, Setting, as_tensor
+from eqaudit.engine.base import Progress, Setting, as_tensor, run_on
+from eqaudit.engine.describe import describe_model, describe_poses, describe_tool
 from eqaudit.engine.determinism import check_determinism
+from eqaudit.engine.floors import Floors, measure_floors
 from eqaudit.engine.measure import Unit, measure_batch
 from eqaudit.engine.normalisation import suspect_normalisation
+from eqaudit.engine.panel import draw_worst, worst_case
+from eqaudit.engine.probe import make_setting, probe_model
+from eqaudit.engine.receptive import receptive_radii
+from eqaudit.engine.references import NOTHING_INSIDE, Batch, layout_of, with_channels
 from eqaudit.engine.rerun import RerunResult, rerun_in_float64
 from eqaudit.engine.shapes import Choice, choose_shape
-from eqaudit.errors import DataError, ModelError, UsageError
-from eqaudit.groups import Group
-from eqaudit.loader import AuditModel, Feature, load_model
-from eqaudit.metrics import doubtful
-from eqaudit.plan import CheckPlan, LayersPlan, RunOptions
+from eqaudit.engine.task import Evidence, choose_task
+from eqaudit.errors import DataError, ModelError
+from eqaudit.loader import AuditModel, load_model
+from eqaudit.metrics import Task, doubtful
+from eqaudit.plan import AuditPlan, LayersPlan, RunOptions
 from eqaudit.report import (
+    Audited,
     Determinism,
-    GroupElement,
-    GroupRecord,
     Inputs,
     ListedLayer,
     Listing,
-    Model,
+    Panel,
     Report,
+    Resampling,
     Skipped,
-    Tool,
     ValueRange,
-    describe_shape,
 )
-from eqaudit.version import __version__
+from eqaudit.transforms import UnknownLayoutError
 
 RERUN_IMAGES = 4
 FEW_IMAGES = 16
-NO_LAYERS = "none"
 
 
-def check(plan: CheckPlan, progress: Progress) -> Report:
+def check(plan: AuditPlan, progress: Progress) -> Audited:
     """Load what the plan names and audit it.
 
     Raises
@@ -68,12 +70,17 @@ def list_layers(plan: LayersPlan, progress: Progress) -> Listing:
     choice = choose_shape(model, None, plan.inputs)
     layers = [
         ListedLayer(
-            feature.name, feature.call, feature.type, feature.parameters, _shape_of(feature), feature.reason
+            feature.name,
+            feature.call,
+            feature.type,
+            feature.parameters,
+            None if shape is None else list(shape),
+            feature.reason,
         )
-        for feature in _features(model, choice)
+        for feature, shape in probe_model(model, choice).layers
     ]
     return Listing(
-        model=_describe_model(model), input_shape=choice.shape, shape_reason=choice.reason, layers=layers
+        model=describe_model(model), input_shape=choice.shape, shape_reason=choice.reason, layers=layers
     )
 
 
@@ -96,7 +103,7 @@ def choose_device(options: RunOptions) -> torch.device:
     return device
 
 
-def audit(model: AuditModel, images: Images, plan: CheckPlan, progress: Progress) -> Report:
+def audit(model: AuditModel, images: Images, plan: AuditPlan, progress: Progress) -> Audited:
     """Measure a loaded model on opened images; the verdict and the gate are left to the reader.
 
     Parameters
@@ -106,143 +113,182 @@ def audit(model: AuditModel, images: Images, plan: CheckPlan, progress: Progress
     images
         From `eqaudit.data`.
     plan
-        Group, layers, batch size, seed.
+        Poses, layers, batch size, seed.
     progress
         Called with a stage, and how many of how many images are done.
+
+    Returns
+    -------
+    Audited
+        The report, and of a sweep the worst case as arrays, for whoever draws it.
     """
     progress("finding the input shape", 0, 0)
     choice = choose_shape(model, images, plan.inputs)
-    setting = _setting(model, choice, plan)
-    if setting.swaps_sides and choice.shape[1] != choice.shape[2]:
-        raise DataError(
-            f"{setting.group.name} turns by 90 degrees and needs squares, not {describe_shape(choice.shape)}",
-            "use --group D2 (half turns and mirrors), or --resize to a square",
-        )
-    run = _Run(model, images.prepare(choice.shape), setting)
+    run = _Run(model, images.prepare(choice.shape), make_setting(model, choice, plan), plan)
     run.measure(progress)
     progress("float64 rerun", 0, 0)
-    return run.report(choice, plan)
-
-
-def _setting(model: AuditModel, choice: Choice, plan: CheckPlan) -> Setting:
-    names = list(dict.fromkeys(feature.name for feature in _features(model, choice)))
-    patterns = [pattern for pattern in plan.layers if pattern != NO_LAYERS]
-    for pattern in patterns:
-        if not any(_matches(name, pattern) for name in names):
-            close = ", ".join(difflib.get_close_matches(pattern, names, n=3) or names[:3])
-            hint = f"there are {close} ... (eqaudit layers lists all)" if names else "the model has no layers"
-            raise UsageError(f"--layers {pattern!r} matches no layer", hint)
-
-    def keep(key: Key) -> bool:
-        if key[0] == "output" or not plan.layers:
-            return True
-        return any(_matches(key[1], pattern) for pattern in patterns)
-
-    batch_size = choice.fixed_batch or plan.inputs.batch_size
-    return Setting(Group.named(plan.group), plan.inputs.seed, batch_size, choice.fixed_batch, keep)
-
-
-def _matches(name: str, pattern: str) -> bool:
-    # The parts of a tuple are named with brackets, which a glob would read as a set of characters.
-    return name == pattern or fnmatch.fnmatchcase(name, pattern)
-
-
-def _features(model: AuditModel, choice: Choice) -> list[Feature]:
-    """Run one random image (or the model's one batch size) and return the features without tensors."""
-    generator = torch.Generator().manual_seed(0)
-    found: list[Feature] = []
-    model.run(torch.rand((choice.fixed_batch or 1, *choice.shape), generator=generator), found.append)
-    return found
+    return Audited(run.report(choice), run.panel())
 
 
 class _Run:
     """One audit on its way: sums so far, and what was seen of the images."""
 
-    def __init__(self, model: AuditModel, dataset: Dataset, setting: Setting) -> None:
-        self.model, self.dataset, self.setting = model, dataset, setting
+    def __init__(self, model: AuditModel, dataset: Dataset, setting: Setting, plan: AuditPlan) -> None:
+        self.model, self.dataset, self.setting, self.plan = model, dataset, setting, plan
         self.unit: Unit | None = None
+        self.floors = Floors(0, square=True)
         self.determinism = Determinism(None, None, None)
         self.suspicion: str | None = None
         self._hash = hashlib.sha256()
         self._low, self._high, self._sum, self._count = np.inf, -np.inf, 0.0, 0
 
     def measure(self, progress: Progress) -> None:
-        """Go through the images once, batch by batch."""
+        """Go through the images once, batch by batch; the floor is measured before them."""
         done, total = 0, len(self.dataset.names)
-        for names, array in self.dataset.batches(self.setting.batch_size):
+        for loaded in self.dataset.batches(self.setting.batch_size):
             progress("measuring", done, total)
-            self._watch(array)
-            images = as_tensor(array).to(self.model.device)
+            self._watch(loaded.images)
+            batch = Batch(self._to_device(loaded.images), loaded.targets)
             if self.unit is None:
-                self.determinism = check_determinism(self.model, images, self.setting)
-                self.suspicion = suspect_normalisation(self.model, images, self.setting)
-            unit = measure_batch(self.model, images, names, done, self.setting)
+                self._look_at(batch.images)
+                self.setting = dataclasses.replace(self.setting, task=self._task(batch))
+                self._measure_floors(progress)
+            self._check_targets(loaded)
+            unit = measure_batch(self.model, batch, loaded.names, done, self.setting)
             self.unit = unit if self.unit is None else self.unit.merge(unit)
-            done += len(names)
+            done += len(loaded.names)
             progress("measuring", done, total)
 
-    def report(self, choice: Choice, plan: CheckPlan) -> Report:
+    def report(self, choice: Choice) -> Report:
         """Rerun in float64 where needed, and write everything down."""
-        if self.unit is None:
-            raise DataError("no image left", "see the reasons for which they were skipped")
-        gating = self._gating(plan.output)
-        rerun = self._rerun(gating)
-        assembler = Assembler(self.unit, rerun, self.setting, gating)
+        unit = self._measured()
+        reason = unit.taps[self.setting.gating].skipped
+        if reason and not self.plan.output:
+            hint = "the model must return a floating tensor, batch first"
+            if reason == NOTHING_INSIDE:
+                hint = (
+                    "choose --boundary disc, or fix the margin with --margin PIXELS (0 counts the border too)"
+                )
+            raise ModelError(f"no output can be compared: {reason}", hint)
+        rerun = self._rerun(unit)
+        assembler = Assembler(unit, rerun, self.floors, self.plan.space.floor_factor, self.setting)
         return Report(
-            tool=describe_tool(plan, self.model.device),
-            model=_describe_model(self.model),
+            kind="sweep" if self.plan.angles else "check",
+            tool=describe_tool(self.plan, self.model.device),
+            model=describe_model(self.model),
             inputs=self._inputs(choice),
-            group=_describe_group(self.setting.group),
+            group=describe_poses(self.plan),
             layers=assembler.layers(),
             outputs=assembler.outputs(),
-            predictions=assembler.predictions(),
             per_image=assembler.per_image(),
+            resampling=self._resampling(assembler),
             determinism=self.determinism,
             float64_images=rerun.images,
             warnings=self._warnings(rerun),
+            **assembler.task_records(),
         )
 
-    def _watch(self, array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:
+    def panel(self) -> Panel | None:
+        """Return the worst case of a sweep as arrays."""
+        case = worst_case(self._measured(), self.setting) if self.plan.angles else None
+        if case is None:
+            return None
+        name, pose = case
+        image = self._to_device(self.dataset.load([name]))
+        if self.setting.resamples:
+            image = self.setting.space.window(image)
+        return draw_worst(self.model, image, name, pose, self.setting)
+
+    def _measured(self) -> Unit:
+        if self.unit is None:
+            raise DataError("no image left", "see the reasons for which they were skipped")
+        return self.unit
+
+    def _to_device(self, images: NDArray[np.float32]) -> torch.Tensor:
+        return as_tensor(images).to(self.model.device)
+
+    def _look_at(self, images: torch.Tensor) -> None:
+        self.determinism = check_determinism(self.model, images, self.setting)
+        self.suspicion = suspect_normalisation(self.model, images, self.setting)
+
+    def _task(self, batch: Batch) -> Task | None:
+        """Decide from the output of the first batch what the model is for."""
+        images, (channels, height, width) = batch.images, self.dataset.shape
+        outputs = run_on(self.model, images, self.setting)
+        value = next(output.value for output in outputs if output.name == self.setting.gating[1])
+        if value is None:
+            return None
+        try:
+            layout = layout_of(value, len(images), (height, width), self.setting)
+        except UnknownLayoutError:
+            return None
+        spatial = layout.dims is not None
+        evidence = Evidence(
+            name=self.setting.gating[1],
+            value=with_channels(layout.space_last(value), spatial=spatial),
+            spatial=spatial,
+            image=(channels, height, width),
+            truth=self.dataset.truth,
+            labels=None if batch.targets is None else batch.targets.shape[-1],
+            class_names=self.dataset.class_names,
+        )
+        return choose_task(evidence, self.plan.task)
+
+    def _measure_floors(self, progress: Progress) -> None:
+        """Measure receptive radii, if the boundary needs them, and floors, on images spread over the set."""
+        samples = self.plan.space.floor_samples
+        if not self.setting.resamples:
+            return
+        names = self._usable()
+        step = max(1, len(names) // max(samples, 1))
+        progress("measuring the floor", 0, 0)
+        images = self._to_device(self.dataset.load(names[::step][: max(samples, 1)]))
+        if self.setting.space.margin is None:
+            space = dataclasses.replace(
+                self.setting.space, radii=receptive_radii(self.model, images, self.setting)
+            )
+            self.setting = dataclasses.replace(self.setting, space=space)
+        if samples:
+            self.floors = measure_floors(self.model, Batch(images), self.setting)
+
+    def _usable(self) -> list[str]:
+        skipped = {skipped.name for skipped in self.dataset.skipped}
+        return [name for name in self.dataset.names if name not in skipped]
+
+    def _check_targets(self, loaded: Loaded) -> None:
+        if loaded.targets is None or self.setting.task is None:
+            return
+        found = self.setting.task.misfit(loaded.targets)
+        if found is not None:
+            place, problem = found
+            raise DataError(
+                f"{self.dataset.truth_place(loaded.names[place])}: {problem}",
+                "correct that label, or say --mask-values or --ignore-index if these are masks",
+            )
+
+    def _watch(self, array: NDArray[np.float32]) -> None:
         self._hash.update(np.ascontiguousarray(array).tobytes())
         self._low, self._high = min(self._low, float(array.min())), max(self._high, float(array.max()))
         self._sum += float(array.sum(dtype=np.float64))
         self._count += array.size
 
-    def _gating(self, name: str) -> Key:
-        outputs = {
-            key: sums for key, sums in (self.unit.taps if self.unit else {}).items() if key[0] == "output"
-        }
-        if name:
-            for key in outputs:
-                if key[1] in {name, f"output.{name}"}:
-                    return key
-            raise UsageError(
-                f"--output {name!r} is no output of the model",
-                f"there are {', '.join(key[1] for key in outputs)}",
-            )
-        for key, sums in outputs.items():
-            if sums.skipped is None:
-                return key
-        raise ModelError(
-            f"no output can be compared: {next(iter(outputs.values())).skipped}",
-            "the model must return a floating tensor, batch first",
-        )
+    def _rerun(self, unit: Unit) -> RerunResult:
+        places = [place for place, pose in enumerate(self.setting.poses) if pose.exact]
+        taps = [sums for sums in unit.taps.values() if sums.skipped is None]
+        if not any(doubtful(sums.measured(place)) for sums in taps for place in places):
+            return RerunResult(0, (), {}, None)
+        names = self._rerun_names(unit, places)
+        images = self._to_device(self.dataset.load(names))
+        if self.setting.resamples:
+            images = self.setting.space.window(images)
+        return rerun_in_float64(self.model, images, names, self.setting.only_exact())
 
-    def _rerun(self, gating: Key) -> RerunResult:
-        places = range(len(self.setting.elements))
-        taps = [] if self.unit is None else [sums for sums in self.unit.taps.values() if sums.skipped is None]
-        if self.unit is None or not any(doubtful(sums.measured(place)) for sums in taps for place in places):
-            return RerunResult(0, {}, None)
-        names = self._rerun_names(self.unit, gating)
-        images = as_tensor(self.dataset.load(names)).to(self.model.device)
-        return rerun_in_float64(self.model, images, names, self.setting)
-
-    def _rerun_names(self, unit: Unit, gating: Key) -> tuple[str, ...]:
+    def _rerun_names(self, unit: Unit, places: list[int]) -> tuple[str, ...]:
         """Choose the worst images of the gating output first, so that a rare defect is among them."""
-        errors = unit.taps[gating].errors
+        errors = unit.taps[self.setting.gating].errors
         worst: list[str] = []
         if errors is not None:
-            order = np.argsort(-errors.worst_error)
+            order = sorted(places, key=lambda place: -errors.worst_error[place])
             worst = [
                 unit.names[errors.worst_image[place]] for place in order if errors.worst_image[place] >= 0
             ]
@@ -251,19 +297,33 @@ class _Run:
     def _inputs(self, choice: Choice) -> Inputs:
         return Inputs(
             source=self.dataset.label,
-            samples=len(self.unit.names) if self.unit else 0,
+            samples=len(self._measured().names),
             shape=choice.shape,
             shape_reason=choice.reason,
             preprocessing=list(self.dataset.description),
-            boundary="none",
+            boundary=self.setting.space.boundary if self.setting.resamples else "none",
             fingerprint=self._hash.hexdigest(),
             skipped=[Skipped(skipped.name, skipped.reason) for skipped in self.dataset.skipped],
             values=ValueRange(self._low, self._sum / self._count, self._high),
             batch_size=self.setting.batch_size,
         )
 
+    def _resampling(self, assembler: Assembler) -> Resampling | None:
+        if not self.setting.resamples:
+            return None
+        options = self.plan.space
+        return Resampling(
+            boundary=options.boundary,
+            interpolation=options.interpolation,
+            feature_interpolation=options.feature_interpolation,
+            margin=self.setting.space.margin,
+            floor_images=self.floors.images,
+            floor_factor=options.floor_factor,
+            window=assembler.window_effect(),
+        )
+
     def _warnings(self, rerun: RerunResult) -> list[str]:
-        images = len(self.unit.names) if self.unit else 0
+        images = len(self._measured().names)
         found = list(self.model.notes)
         if images == 1:
             found.append("one image: chance is unknown, so nothing can be called exact; give more images")
@@ -281,33 +341,3 @@ class _Run:
 def _spread(images: int) -> int:
     """Percent by which chance varies between sets of images: about 15 at 32, 30 at 8, 50 at 4."""
     return round(85 / math.sqrt(images))
-
-
-def describe_tool(plan: CheckPlan, device: torch.device) -> Tool:
-    """Write down what measures: versions, device, threads, seed."""
-    return Tool(
-        version=__version__,
-        torch=str(torch.__version__),
-        python=platform.python_version(),
-        platform=f"{sys.platform}-{platform.machine()}",
-        device=str(device),
-        dtype="float32",
-        tf32=device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32,
-        threads=torch.get_num_threads(),
-        seed=plan.inputs.seed,
-        command=list(plan.command),
-    )
-
-
-def _describe_model(model: AuditModel) -> Model:
-    note = "; ".join(model.notes) or None
-    return Model(model.spec, model.kind, model.sha256, model.parameters, note)
-
-
-def _describe_group(group: Group) -> GroupRecord:
-    elements = [GroupElement(str(g), g.degrees, g.mirrored, g.exact) for g in group.elements]
-    return GroupRecord(group.name, elements)
-
-
-def _shape_of(feature: Feature) -> list[int] | None:
-    return None if feature.value is None else list(feature.value.shape[1:])

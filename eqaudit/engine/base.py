@@ -2,44 +2,88 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eqaudit.groups import Element, Group
+from eqaudit.groups import Pose
 from eqaudit.loader import AuditModel, Feature
+from eqaudit.metrics import Task
+from eqaudit.plan import Boundary
+from eqaudit.transforms import Resampler, disc_mask, disc_window
 
 Progress = Callable[[str, int, int], None]
 Key = tuple[str, str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """How the model is called in this audit.
+class Space:
+    """How images and features are moved where pixels do not move to pixels.
 
-    ``fixed_batch`` is the only batch size that the model runs at, or None when it takes any.
-    ``keep`` says which tensors are measured, by key: (``layer`` or ``output``, name, call).
+    ``cells`` is the side of one cell of each tensor in pixels of the image, ``periods`` that of the
+    coarsest grid on its way. ``margin`` is in those pixels too; None leaves it to ``radii``, the receptive
+    radius of each tensor, which only borders that are filled need.
     """
 
-    group: Group
+    images: Resampler
+    features: Resampler
+    boundary: Boundary
+    margin: float | None
+    cells: Mapping[Key, float]
+    periods: Mapping[Key, float]
+    radii: Mapping[Key, float] = field(default_factory=dict)
+
+    def window(self, images: torch.Tensor, margin: float = 0.0) -> torch.Tensor:
+        """Return the images (B, C, H, W) as the boundary wants them, before any move.
+
+        ``margin``, in pixels, leaves room for a shift.
+        """
+        if self.boundary != "disc":
+            return images
+        return images * disc_window(images.shape[-2], images.shape[-1], margin).to(images)
+
+    def mask(self, key: Key, height: int, width: int) -> torch.Tensor:
+        """Return the valid mask of a tensor's map, (H, W) bool: the inscribed disc less the margin."""
+        margin = self.radii.get(key, 0.0) if self.margin is None else self.margin
+        return disc_mask(height, width, margin / self.cells.get(key, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How the model is called in this audit, and what is compared.
+
+    ``fixed_batch`` is the only batch size that the model runs at, or None when it takes any.
+    ``keep`` says which tensors are measured, by key: (``layer`` or ``output``, name, call). ``gating`` is the
+    key of the output that is judged, ``task`` how it is read.
+    """
+
+    poses: tuple[Pose, ...]
     seed: int
     batch_size: int
     fixed_batch: int | None
     keep: Callable[[Key], bool]
-
-    @property
-    def elements(self) -> tuple[Element, ...]:
-        """The elements that are compared: all but the identity, which C1 alone compares with itself."""
-        return self.group.moving or self.group.elements
+    gating: Key
+    space: Space
+    task: Task | None = None
 
     @property
     def swaps_sides(self) -> bool:
         """Whether some element turns by 90 degrees, which needs square images and maps."""
-        return any(element.quarter_turns % 2 for element in self.group.elements)
+        return any(pose.exact and pose.element.quarter_turns % 2 for pose in self.poses)
+
+    @property
+    def resamples(self) -> bool:
+        """Whether some pose moves pixels between pixels."""
+        return not all(pose.exact for pose in self.poses)
+
+    def only_exact(self) -> Setting:
+        """Return the setting of the poses that move pixels to pixels, without a task."""
+        return dataclasses.replace(self, poses=tuple(pose for pose in self.poses if pose.exact), task=None)
 
 
 def run_on(

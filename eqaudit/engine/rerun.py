@@ -9,7 +9,9 @@ import torch
 
 from eqaudit.engine.base import Key, Setting, stream
 from eqaudit.engine.measure import TapSums, Unit, measure_batch
+from eqaudit.engine.references import Batch
 from eqaudit.errors import EqauditError
+from eqaudit.groups import Pose
 from eqaudit.loader import AuditModel, Feature, describe
 from eqaudit.metrics import Rerun
 
@@ -18,11 +20,17 @@ WEIGHT_ROUNDING = 2.0**-24
 
 @dataclass(frozen=True, slots=True)
 class RerunResult:
-    """The rerun of each tensor by key, one for each element; ``reason`` says why there is none."""
+    """The rerun of each tensor by key, one for each of ``poses``; ``reason`` says why there is none."""
 
     images: int
+    poses: tuple[Pose, ...]
     by_key: dict[Key, list[Rerun]]
     reason: str | None
+
+    def at(self, key: Key, pose: Pose) -> Rerun | None:
+        """Return the rerun of a tensor at one pose; None where there is none."""
+        runs = self.by_key.get(key)
+        return runs[self.poses.index(pose)] if runs and pose in self.poses else None
 
 
 def rerun_in_float64(
@@ -45,20 +53,22 @@ def rerun_in_float64(
         before = _features(twin, parts[0], setting)
         after = _features(twin, _perturb(twin, parts[0], setting.seed), setting)
     except (EqauditError, RuntimeError) as error:
-        return RerunResult(0, {}, f"the model has no float64: {describe(error)}")
+        return RerunResult(0, (), {}, f"the model has no float64: {describe(error)}")
     by_key = {
-        key: _by_element(sums, _relative_change(before[key], after[key]), len(setting.elements))
+        key: _by_element(sums, _relative_change(before[key], after[key]), len(setting.poses))
         for key, sums in unit.taps.items()
         if key in before and key in after and before[key].dtype == torch.float64
     }
     casts = sum(1 for key, sums in unit.taps.items() if sums.skipped is None and key not in by_key)
-    return RerunResult(len(names), by_key, f"{casts} tensors are cast back from float64" if casts else None)
+    return RerunResult(
+        len(names), setting.poses, by_key, f"{casts} tensors are cast back from float64" if casts else None
+    )
 
 
 def _measure(
     model: AuditModel, images: torch.Tensor, first: int, names: tuple[str, ...], setting: Setting
 ) -> Unit:
-    return measure_batch(model, images, names[first : first + len(images)], first, setting)
+    return measure_batch(model, Batch(images), names[first : first + len(images)], first, setting)
 
 
 def _by_element(sums: TapSums, weight_rounding: float, elements: int) -> list[Rerun]:

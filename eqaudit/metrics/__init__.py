@@ -1,18 +1,39 @@
 """What is computed from pairs of tensors: sums that add up over images, and what they mean."""
 
+from eqaudit.metrics.base import Controls, Scene, Values, join
 from eqaudit.metrics.chance import ChanceSums
-from eqaudit.metrics.classes import Measured, Rerun, classify, doubtful
+from eqaudit.metrics.classes import Measured, Rerun, classify, classify_resampled, doubtful, negligible
+from eqaudit.metrics.classification import Classification, ClassificationValues
+from eqaudit.metrics.dense import DenseTask
+from eqaudit.metrics.embedding import EmbeddingTask
 from eqaudit.metrics.equivariance_error import ErrorSums, PairNorms, compare, image_errors, squared_norms
+from eqaudit.metrics.segmentation import SegmentationTask, SegmentationValues
+
+Task = Classification | SegmentationTask | DenseTask | EmbeddingTask
+"""What the output is for: how one batch is compared, and what the values of all images mean."""
 
 __all__ = [
     "ChanceSums",
+    "Classification",
+    "ClassificationValues",
+    "Controls",
+    "DenseTask",
+    "EmbeddingTask",
     "ErrorSums",
     "Measured",
     "PairNorms",
     "Rerun",
+    "Scene",
+    "SegmentationTask",
+    "SegmentationValues",
+    "Task",
+    "Values",
     "classify",
+    "classify_resampled",
     "compare",
     "doubtful",
     "image_errors",
+    "join",
+    "negligible",
     "squared_norms",
 ]

@@ -13,6 +13,9 @@ FLOAT64_NORMALISED = 1e-3
 WEIGHT_ROUNDING_FACTOR = 10.0
 FLOAT64_ROUNDING = 1e-12
 BROKEN_NORMALISED = 0.5
+UNRESOLVED_SHARE = 0.25
+NEGLIGIBLE_ERROR = 0.01
+NEGLIGIBLE_SHARE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,41 @@ def classify(measured: Measured, rerun: Rerun | None) -> Class:
         return "degenerate"
     if _exact_in_float32(measured) or (rerun is not None and _exact_in_float64(rerun)):
         return "exact"
+    return _failing(measured)
+
+
+def classify_resampled(measured: Measured, floor: float | None, factor: float) -> Class:
+    """Return the class of an error at an element that resamples.
+
+    Parameters
+    ----------
+    measured
+        The error inside the valid mask.
+    floor
+        What the measurement costs a perfect network; None where it has no floor.
+    factor
+        How many times the floor still counts as the measurement's own.
+    """
+    if measured.nonfinite or measured.error is None:
+        return "unresolved"
+    if measured.degenerate:
+        return "degenerate"
+    if floor is None or measured.chance is None or floor > UNRESOLVED_SHARE * measured.chance:
+        return "unresolved"
+    if measured.error <= factor * floor or negligible(measured.error, measured.chance):
+        return "at the floor"
+    return _failing(measured)
+
+
+def negligible(error: float, chance: float) -> bool:
+    """Whether an error is too small for resampling to tell from none, both by itself and beside chance.
+
+    The second guards against outputs that hardly depend on the image, whose every error is small.
+    """
+    return error <= NEGLIGIBLE_ERROR and error <= NEGLIGIBLE_SHARE * chance
+
+
+def _failing(measured: Measured) -> Class:
     if measured.normalised is None:
         return "unresolved"
     return "broken" if measured.normalised > BROKEN_NORMALISED else "approximate"

@@ -40,14 +40,16 @@ def squared_norms(tensor: torch.Tensor) -> Floats:
     return squared
 
 
-def compare(moved: torch.Tensor, reference: torch.Tensor, reference_norms: Floats) -> PairNorms:
-    """Compare F(T_g x) with T_g F(x), both (B, ...), given the squared norms of the latter.
+def compare(moved: torch.Tensor, reference: torch.Tensor, reference_norms: Floats | None = None) -> PairNorms:
+    """Compare F(T_g x) with T_g F(x), both (B, ...); the squared norms of the latter may be known already.
 
     The subtraction runs in the features' own precision (float32 for halves): a difference of close
     floating numbers is exact, and what rounding it has otherwise is of relative size 1e-7.
     """
     if moved.dtype in {torch.float16, torch.bfloat16}:
         moved, reference = moved.float(), reference.float()
+    if reference_norms is None:
+        reference_norms = squared_norms(reference)
     power = (squared_norms(moved) + reference_norms) / 2
     difference = squared_norms(moved - reference)
     nonfinite = np.zeros(len(power), dtype=np.int64)

@@ -29,7 +29,8 @@ def split_per_image(report: Report, file: str) -> tuple[Report, bytes | None]:
     -------
     Report, bytes
         The report, naming the archive and its sha256, and the archive: arrays ``ids``,
-        ``output/ELEMENT`` (NaN where not finite) and ``predicted/ELEMENT``. The report itself and None
+        ``output/ELEMENT`` and ``dice/ELEMENT`` (NaN where not finite) and
+        ``predicted/ELEMENT``. The report itself and None
         when the values are few.
     """
     values = report.per_image
@@ -40,13 +41,14 @@ def split_per_image(report: Report, file: str) -> tuple[Report, bytes | None]:
     arrays |= {
         f"predicted/{element}": np.array(row, dtype=np.int64) for element, row in values.predicted.items()
     }
+    arrays |= {f"dice/{element}": np.array(row, dtype=np.float64) for element, row in values.dice.items()}
     content = _archive(arrays)
-    outside = PerImage([], {}, {}, file, hashlib.sha256(content).hexdigest())
+    outside = PerImage([], {}, {}, {}, file, hashlib.sha256(content).hexdigest())
     return msgspec.structs.replace(report, per_image=outside), content
 
 
 def _count(values: PerImage) -> int:
-    return sum(map(len, values.output.values())) + sum(map(len, values.predicted.values()))
+    return sum(len(row) for part in (values.output, values.predicted, values.dice) for row in part.values())
 
 
 def _archive(arrays: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]) -> bytes:

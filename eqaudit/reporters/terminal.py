@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eqaudit.gate import SOUND
-from eqaudit.report import Gate, Layer, Model, Output, Report, describe_shape
+from eqaudit.report import Gate, Layer, Model, Output, Report, Resampling, describe_shape
 from eqaudit.reporters.base import (
     NOT_PLAIN,
     first_breaking_layer,
@@ -21,18 +21,13 @@ from eqaudit.reporters.base import (
     worst_error,
 )
 from eqaudit.reporters.console import NARROWEST, Style, render
+from eqaudit.reporters.poses import COLOURS as CLASS_COLOURS
+from eqaudit.reporters.poses import class_table, percent, pose_table
 from eqaudit.verdict import format_error, format_share, holding_groups
 
 KINDS = {"torchscript": "TorchScript", "exported": "exported program", "python": "Python", "onnx": "ONNX"}
-COLOURS = {
-    "exact": "green",
-    "at the floor": "green",
-    "approximate": "yellow",
-    "broken": "red",
-    NOT_PLAIN: "cyan",
-    "degenerate": "magenta",
-    "unresolved": "magenta",
-}
+COLOURS = CLASS_COLOURS | {NOT_PLAIN: "cyan"}
+MOST_COLUMNS = 7
 MOST_BAR_CELLS = 10
 SHARE_WIDTH = 7  # "  1.5 %" and the blank after the bar
 LEAST_TYPE, LEAST_NAME = 6, 12
@@ -40,16 +35,16 @@ COLUMNS = ("layer", "type", "shape", "worst", "error ±95%", "of chance", "class
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def render_check(report: Report, style: Style) -> str:
+def render_report(report: Report, style: Style) -> str:
     """Return the whole report as text."""
-    parts: list[RenderableType] = [
-        _header(report),
-        "",
-        *_layers(report, max(style.width, NARROWEST)),
-        "",
-        _by_element(report),
-        "",
-    ]
+    parts: list[RenderableType] = [_header(report), ""]
+    if report.layers or report.kind == "check":
+        parts += [*_layers(report, max(style.width, NARROWEST)), ""]
+    upright = report.kind == "sweep" or report.resampling or len(report.gating_output.errors) > MOST_COLUMNS
+    parts += [pose_table(report) if upright else _by_element(report), ""]
+    classes = class_table(report)
+    if classes is not None:
+        parts += ["accuracy by class", classes, ""]
     return render([*parts, _conclusion(report), "", _gate(report)], style)
 
 
@@ -87,17 +82,60 @@ def _header(report: Report) -> RenderableType:
     grid.add_row("", Text(show("; ".join(inputs.preprocessing))))
     for skipped in inputs.skipped:
         grid.add_row("skipped", Text(f"{show(skipped.name)}: {show(skipped.reason)}"))
-    grid.add_row("group", Text(_describe_group(report)))
+    grid.add_row("angles" if report.kind == "sweep" else "group", Text(_describe_group(report)))
+    if report.resampling is not None:
+        grid.add_row("", Text(_describe_resampling(report.resampling)))
+    for reason in _describe_task(report):
+        grid.add_row("task", Text(show(reason)))
     for warning in report.warnings:
         grid.add_row("note", Text(show(warning), style="yellow"))
     return grid
 
 
 def _describe_group(report: Report) -> str:
-    moving = len(report.group.elements) - 1
-    mirrors = any(element.mirrored for element in report.group.elements)
-    kind = "turns and mirrors" if mirrors else "turns"
-    return f"{report.group.name}, {moving} {kind} of the square, all exact (no resampling)"
+    poses = report.group.elements
+    mirrors = any(pose.mirrored for pose in poses)
+    if report.kind == "sweep":
+        lowest, highest = (pick(pose.degrees for pose in poses) for pick in (min, max))
+        moves = f"{lowest:g} to {highest:g} degrees, {len(poses)} turns{' and mirrors' if mirrors else ''}"
+    else:
+        moves = f"{report.group.name}, {len(poses) - 1} {'turns and mirrors' if mirrors else 'turns'}"
+    resampled = sum(not pose.exact for pose in poses)
+    if not resampled:
+        return f"{moves} of the square, all exact (no resampling)"
+    return f"{moves}: {len(poses) - resampled - (report.kind == 'check')} exact, {resampled} resampled"
+
+
+def _describe_resampling(found: Resampling) -> str:
+    methods = dict.fromkeys([found.interpolation, found.feature_interpolation])
+    margin = "the receptive radius" if found.margin is None else f"{found.margin:g} px"
+    parts = [f"{' and '.join(methods)} resampling", f"boundary {found.boundary}, margin {margin}"]
+    parts.append(f"floor from {found.floor_images} images" if found.floor_images else "no floor measured")
+    if found.window is not None and found.window.error is not None:
+        kept = (
+            "" if found.window.kept is None else f" and keeps {percent(found.window.kept)} of what it decides"
+        )
+        parts.append(f"the window alone changes the output by {format_error(found.window.error)}{kept}")
+    return "; ".join(parts)
+
+
+def _describe_task(report: Report) -> Iterator[str]:
+    if report.predictions is not None:
+        found = report.predictions
+        kind = "" if found.kind == "multi-class" else f", {found.kind}, threshold {found.threshold:g}"
+        yield f"classification, {found.classes} {found.scores}{kind}: {found.reason}"
+    if report.segmentation is not None:
+        masks = report.segmentation
+        how = (
+            "the largest score"
+            if masks.threshold is None
+            else f"{masks.scores}, threshold {masks.threshold:g}"
+        )
+        yield f"segmentation, {', '.join(masks.classes)} by {how}: {masks.reason}"
+    if report.dense is not None:
+        yield f"dense: {report.dense.reason}"
+    if report.embedding is not None:
+        yield f"embedding: {report.embedding.reason}"
 
 
 def _layers(report: Report, width: int) -> list[RenderableType]:
@@ -170,15 +208,11 @@ def _by_element(report: Report) -> RenderableType:
     if any(value is not None for value in confirmed):
         table.add_row("in float64", *(format_error(value) for value in confirmed))
     if report.predictions is not None:
-        table.add_row("same class", *(_percent(row.consistency) for row in report.predictions.by_element))
+        table.add_row("same class", *(percent(row.consistency) for row in report.predictions.by_element))
     table.add_row(
         "class", *(Text(_short(error.class_), style=COLOURS[error.class_]) for error in output.errors)
     )
     return table
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.0f} %"
 
 
 def _short(name: str) -> str:
@@ -198,13 +232,13 @@ def _sound(gate: Gate) -> bool:
 
 
 def _details(report: Report) -> Iterator[str]:
-    if report.predictions is not None and report.predictions.orbit_consistency is not None:
-        share = _percent(report.predictions.orbit_consistency)
-        yield f"The predicted class survives all of {report.group.name} for {share} of the images."
+    yield from _decisions(report)
+    if report.gating_output.no_floor is not None:
+        yield f"{layer_name(report.gating_output)}: {report.gating_output.no_floor}."
     errors = [error for error in report.gating_output.errors if error.float64_error is not None]
     exact = [error for error in errors if error.class_ == "exact"]
     said = f"Rerun in float64 on {report.float64_images} images"
-    if exact:
+    if exact and any(error.error for error in exact):
         largest = max(error.float64_error or 0.0 for error in exact)
         rounding = max(error.error or 0.0 for error in exact)
         yield f"{said}: {format_error(largest)} where exact, so the {format_error(rounding)} is rounding."
@@ -213,6 +247,34 @@ def _details(report: Report) -> Iterator[str]:
     breaking = first_breaking_layer(report)
     if breaking is not None and not (report.gate and report.gate.passed):
         yield f"First layer that breaks: {layer_name(breaking)}."
+
+
+def _decisions(report: Report) -> Iterator[str]:
+    found = report.predictions
+    if found is not None and found.orbit_consistency is not None:
+        orbit = (
+            f"all {len(found.by_element)} poses" if report.kind == "sweep" else f"all of {report.group.name}"
+        )
+        share = percent(found.orbit_consistency)
+        yield f"The predicted class survives {orbit} for {share} of the images."
+    if found is not None and found.worst_accuracy is not None and found.unmoved and found.unmoved.accuracy:
+        worst = found.worst_accuracy
+        unmoved = percent(found.unmoved.accuracy.value)
+        yield f"Accuracy is {unmoved} unmoved and {percent(worst.accuracy)} at {worst.element}, the worst."
+        row = next(row for row in found.by_element if row.element == worst.element)
+        if row.consistency_when_right is not None:
+            share = percent(row.consistency_when_right.value)
+            yield f"Of the images right when unmoved, {share} keep their class there."
+    if report.segmentation is not None:
+        rows = report.segmentation.by_element
+        lowest = min(rows, key=lambda row: row.dice.mean)
+        yield (
+            f"Dice with the turned mask is least at {lowest.element}: {lowest.dice.mean:.4f} on average, "
+            f"least for {show(lowest.dice.worst_image)}."
+        )
+        empty = sum(row.both_empty for row in rows), sum(row.one_empty for row in rows)
+        if any(empty):
+            yield f"Both masks were empty in {empty[0]} pairs (Dice 1), one in {empty[1]} (Dice 0)."
 
 
 def _gate(report: Report) -> RenderableType:
@@ -234,6 +296,8 @@ def _hints(report: Report, gate: Gate) -> list[str]:
     if not _sound(gate):
         return [ending]  # no limit would help
     hints = []
+    if report.kind == "sweep":
+        return [ending]
     held = [group.name for group in holding_groups(report) if group.moving and not group.name.startswith("{")]
     if held:
         hints.append(f"{held[0]} holds: to require just that, add  --group {held[0]}")

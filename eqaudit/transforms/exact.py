@@ -2,28 +2,29 @@
 
 import torch
 
-from eqaudit.groups import Element
+SPACE = (-2, -1)
+"""Height and width: the last two dimensions."""
 
 
-def move(element: Element, tensor: torch.Tensor, dims: tuple[int, int] = (-2, -1)) -> torch.Tensor:
-    """Return ``T_g`` of a tensor, acting on two of its dimensions (height, width).
+def move_exactly(tensor: torch.Tensor, quarter_turns: int, *, mirrored: bool = False) -> torch.Tensor:
+    """Mirror left and right or not, then turn counter-clockwise by quarter turns.
 
-    The result is a view where torch can make one. Turns by 90 and 270 degrees swap the two sizes.
+    The result is a view where torch can make one. Odd quarter turns swap the two sizes.
 
     Parameters
     ----------
-    element
-        An exact element: mirrored or not, then turned counter-clockwise by a multiple of 90 degrees.
     tensor
-        Any shape, any dtype.
-    dims
-        The height and the width dimension.
+        (..., H, W), any dtype.
+    quarter_turns
+        Any integer.
+    mirrored
+        Whether the width is flipped first.
 
     Examples
     --------
-    >>> move(Element(True, 1, 4), torch.tensor([[1, 2], [3, 4]])).tolist()
+    >>> move_exactly(torch.tensor([[1, 2], [3, 4]]), 1, mirrored=True).tolist()
     [[1, 3], [2, 4]]
     """
-    if element.mirrored:
-        tensor = tensor.flip(dims[1])
-    return torch.rot90(tensor, element.quarter_turns, dims) if element.quarter_turns else tensor
+    if mirrored:
+        tensor = tensor.flip(-1)
+    return torch.rot90(tensor, quarter_turns, SPACE) if quarter_turns % 4 else tensor

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from eqaudit.report import describe_shape
 
 SPACELESS_RANK = 2
@@ -14,6 +16,10 @@ class Layout:
 
     name: str
     dims: tuple[int, int] | None
+
+    def space_last(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a view whose last two dimensions are height and width; as it is without space."""
+        return tensor if self.dims is None else tensor.movedim(self.dims, (-2, -1))
 
 
 class UnknownLayoutError(ValueError):

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from eqaudit.data import open_images
-from eqaudit.engine.base import Setting, as_tensor
+from eqaudit.engine.base import as_tensor
 from eqaudit.engine.measure import measure_batch
-from eqaudit.groups import Group
+from eqaudit.engine.probe import make_setting
+from eqaudit.engine.references import Batch
+from eqaudit.engine.shapes import Choice
 from eqaudit.loader import load_model
 from eqaudit.metrics import PairNorms
-from eqaudit.plan import InputOptions, parse_integers, parse_model
+from eqaudit.plan import AuditPlan, FileModel, InputOptions, parse_integers, parse_model
 from eqaudit.statistics import bootstrap_indices, percentile_interval, ratio_interval, root_ratio
 
 SETS = 500
@@ -28,15 +30,16 @@ def population(model: str, shape: tuple[int, int, int]) -> tuple[list[str], list
     """Return the elements of D4 and, for each, the norms of the output on all images of six seeds."""
     loaded = load_model(parse_model(model, []), torch.device("cpu"))
     arrays = [
-        array
+        batch.images
         for seed in range(SEEDS)
-        for _, array in open_images(InputOptions(samples=0, seed=seed)).prepare(shape).batches(64)
+        for batch in open_images(InputOptions(samples=0, seed=seed)).prepare(shape).batches(64)
     ]
     images = as_tensor(np.concatenate(arrays))
-    setting = Setting(Group.named("D4"), 0, 64, None, lambda key: key[0] == "output")
+    plan = AuditPlan(FileModel(model), InputOptions(batch_size=64), layers=("none",))
+    setting = make_setting(loaded, Choice(shape, "", None), plan)
     names = tuple(str(number) for number in range(len(images)))
-    unit = measure_batch(loaded, images, names, 0, setting)
-    return [str(element) for element in setting.elements], next(iter(unit.values.values()))[0].norms
+    unit = measure_batch(loaded, Batch(images), names, 0, setting)
+    return [pose.name for pose in setting.poses], unit.values[0].norms[setting.gating]
 
 
 def coverage(norms: PairNorms, samples: int, *, studentised: bool) -> float:

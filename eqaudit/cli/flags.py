@@ -1,0 +1,348 @@
+"""Options that several commands share, in groups: each is a dataclass that becomes a part of the plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from eqaudit.errors import UsageError
+from eqaudit.plan import (
+    Boundary,
+    FileModel,
+    InputOptions,
+    MaskValues,
+    Method,
+    ModelSpec,
+    PathData,
+    RunOptions,
+    Scores,
+    SpaceOptions,
+    TaskName,
+    TaskOptions,
+    TruthOptions,
+    parse_channel_values,
+    parse_data,
+    parse_device,
+    parse_integers,
+    parse_limit,
+    parse_model,
+)
+
+IMAGES, TRUTH, TURNING, OUTPUT, RUN = "Images", "Truth", "Turning", "Output", "Run"
+
+Plots = Annotated[
+    str | None,
+    typer.Option(
+        "--plots", metavar="DIR", help="Draw the pictures into this folder.", rich_help_panel=OUTPUT
+    ),
+]
+Json = Annotated[
+    str | None,
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        help="Write the report as JSON; - for stdout, then no table.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; of the report, only the verdict.")]
+NoGate = Annotated[bool, typer.Option("--no-gate", help="Exit with 0 also when the gate fails.")]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Exit with 5 when a layer was skipped or not finite, or an image unreadable."
+    ),
+]
+OutputName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Which output is judged; the first when left out.")
+]
+InputShape = Annotated[
+    str | None,
+    typer.Option(
+        metavar="C,H,W", help="What the model takes; found by trying when left out.", rich_help_panel=IMAGES
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFlags:
+    """Which model."""
+
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A TorchScript file, package.module:factory, or path/to/file.py:factory."
+        ),
+    ]
+    arg: Annotated[
+        list[str] | None,
+        typer.Option("--arg", metavar="NAME=VALUE", help="Argument of a Python factory (repeatable)."),
+    ] = None
+
+    def parse(self) -> ModelSpec:
+        """Check the options and return them as a part of the plan."""
+        return parse_model(self.model, self.arg or [])
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFlags:
+    """Which images, and how they reach the model."""
+
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE",
+            help="A folder of images, .npy, .npz, file.py:function, builtin:photos or builtin:tissue.",
+            rich_help_panel=IMAGES,
+        ),
+    ] = "builtin:photos"
+    samples: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="How many images; 0 for all. A seeded subset of the sorted list.",
+            rich_help_panel=IMAGES,
+        ),
+    ] = 64
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Seed of every random choice.", rich_help_panel=IMAGES)
+    ] = 0
+    batch_size: Annotated[
+        int, typer.Option(min=1, max=65_536, help="Images in one call of the model.", rich_help_panel=IMAGES)
+    ] = 16
+    input_shape: InputShape = None
+    resize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="H,W", help="Resize images (antialiased) before the centre crop.", rich_help_panel=IMAGES
+        ),
+    ] = None
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            metavar="M[,M...]",
+            help="Subtracted from images in 0..1, one value or one per channel.",
+            rich_help_panel=IMAGES,
+        ),
+    ] = None
+    std: Annotated[
+        str | None,
+        typer.Option(
+            metavar="S[,S...]",
+            help="Images are divided by it, one value or one per channel.",
+            rich_help_panel=IMAGES,
+        ),
+    ] = None
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="folders|FILE",
+            help="Classes: the first folder level, a CSV file (file,label), or FILE.npz:ARRAY.",
+            rich_help_panel=TRUTH,
+        ),
+    ] = None
+    masks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="True masks, paired with the images by stem.", rich_help_panel=TRUTH
+        ),
+    ] = None
+    mask_values: Annotated[
+        MaskValues,
+        typer.Option(
+            help="What a mask's pixels are; index reads 0 and 255 as binary.", rich_help_panel=TRUTH
+        ),
+    ] = "index"
+    ignore_index: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="A value of masks that never counts.", rich_help_panel=TRUTH),
+    ] = None
+
+    def parse(self) -> InputOptions:
+        """Check the options and return them as a part of the plan."""
+        shape = None if self.input_shape is None else parse_integers("--input-shape", self.input_shape, 3)
+        size = None if self.resize is None else parse_integers("--resize", self.resize, 2)
+        means = () if self.mean is None else parse_channel_values("--mean", self.mean)
+        stds = () if self.std is None else parse_channel_values("--std", self.std)
+        if len(means) > 1 and len(stds) > 1 and len(means) != len(stds):
+            raise UsageError(
+                f"--mean has {len(means)} values and --std {len(stds)}",
+                "give one value, or one per channel, to both",
+            )
+        for option, value in (("--labels", self.labels), ("--masks", self.masks)):
+            if value == "":
+                raise UsageError(f"{option} is empty", "leave it out, or say where the truth is")
+        return InputOptions(
+            data=parse_data(self.data),
+            samples=self.samples,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            input_shape=None if shape is None else (shape[0], shape[1], shape[2]),
+            resize=None if size is None else (size[0], size[1]),
+            mean=means,
+            std=stds,
+            truth=TruthOptions(self.labels or "", self.masks or "", self.mask_values, self.ignore_index),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TurningFlags:
+    """How angles that are no multiple of 90 degrees are turned; exact ones need none of it."""
+
+    boundary: Annotated[
+        Boundary,
+        typer.Option(
+            help="What fills the corners: a smooth disc window on the input, its reflection, or zeros.",
+            rich_help_panel=TURNING,
+        ),
+    ] = "disc"
+    interpolation: Annotated[
+        Method,
+        typer.Option(help="How images are resampled (spline: quintic B-spline).", rich_help_panel=TURNING),
+    ] = "spline"
+    feature_interpolation: Annotated[
+        Method, typer.Option(help="How feature maps are resampled.", rich_help_panel=TURNING)
+    ] = "spline"
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="Left out inside the inscribed disc; else 0 for disc, the receptive radius for the others.",
+            rich_help_panel=TURNING,
+        ),
+    ] = None
+    floor_samples: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Images on which the floor is measured; 0 for no floor.", rich_help_panel=TURNING
+        ),
+    ] = 8
+    floor_factor: Annotated[
+        float,
+        typer.Option(
+            metavar="F",
+            help="At the floor: an error up to this many times the floor.",
+            rich_help_panel=TURNING,
+        ),
+    ] = 2.0
+
+    def parse(self) -> SpaceOptions:
+        """Check the options and return them as a part of the plan."""
+        margin = None if self.margin is None else parse_limit("--margin", self.margin)
+        factor = parse_limit("--floor-factor", self.floor_factor)
+        return SpaceOptions(
+            self.boundary, self.interpolation, self.feature_interpolation, margin, self.floor_samples, factor
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFlags:
+    """What the model is for."""
+
+    task: Annotated[
+        TaskName,
+        typer.Option(help="What the output is; auto decides from shape and truth.", rich_help_panel=TRUTH),
+    ] = "auto"
+    scores: Annotated[
+        Scores, typer.Option(help="Whether scores still need softmax or sigmoid.", rich_help_panel=TRUTH)
+    ] = "auto"
+    threshold: Annotated[
+        float,
+        typer.Option(
+            metavar="P", help="Where one probability decides: yes from here on.", rich_help_panel=TRUTH
+        ),
+    ] = 0.5
+    with_background: Annotated[
+        bool, typer.Option("--with-background", help="Count class 0 of masks too.", rich_help_panel=TRUTH)
+    ] = False
+
+    def parse(self) -> TaskOptions:
+        """Check the options and return them as a part of the plan."""
+        threshold = parse_limit("--threshold", self.threshold, largest=1.0)
+        return TaskOptions(self.task, self.scores, threshold, self.with_background)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFlags:
+    """Where and how the measuring process runs."""
+
+    device: Annotated[
+        str, typer.Option(metavar="cpu|cuda[:N]", help="Where the model runs.", rich_help_panel=RUN)
+    ] = "cpu"
+    threads: Annotated[
+        int, typer.Option(min=0, max=1_024, help="CPU threads; 0 leaves the default.", rich_help_panel=RUN)
+    ] = 0
+    timeout: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="End the audit after this long; 0 for no limit.",
+            rich_help_panel=RUN,
+        ),
+    ] = 3600.0
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", "-v", help="Show on stderr what the model prints.", rich_help_panel=RUN),
+    ] = False
+
+    def parse(self) -> RunOptions:
+        """Check the options and return them as a part of the plan."""
+        parse_limit("--timeout", self.timeout)
+        return RunOptions(parse_device(self.device), self.threads)
+
+
+def command_line() -> tuple[str, ...]:
+    """Return the command as it was typed, for the report."""
+    return ("eqaudit", *sys.argv[1:])
+
+
+def input_files(model: ModelSpec, inputs: InputOptions | None = None) -> tuple[str, ...]:
+    """Return what is read and must never be written over."""
+    files = [model.path if isinstance(model, FileModel) else model.source]
+    if inputs is not None:
+        files += [inputs.data.path] if isinstance(inputs.data, PathData) else []
+        files += [inputs.truth.labels] if inputs.truth.labels not in {"", "folders"} else []
+    return tuple(files)
+
+
+def with_flags(command: Callable[..., int]) -> Callable[..., int]:
+    """Let typer see the fields of each parameter that is a group of flags as options of the command."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    parameters = list(_parameters(command, hints, groups))
+
+    @functools.wraps(command)
+    def run(**values: Any) -> int:
+        for name, group in groups.items():
+            fields = [field.name for field in dataclasses.fields(group)]
+            values[name] = group(**{field: values.pop(field) for field in fields})
+        return command(**values)
+
+    run.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _parameters(
+    command: Callable[..., int], hints: dict[str, Any], groups: dict[str, Any]
+) -> Iterator[inspect.Parameter]:
+    for name, parameter in inspect.signature(command).parameters.items():
+        fields = [(name, hints[name], parameter.default)]
+        if name in groups:
+            inner = get_type_hints(groups[name], include_extras=True)
+            fields = [
+                (field.name, inner[field.name], field.default) for field in dataclasses.fields(groups[name])
+            ]
+        for label, annotation, default in fields:
+            empty = inspect.Parameter.empty if default is dataclasses.MISSING else default
+            yield inspect.Parameter(
+                label, inspect.Parameter.KEYWORD_ONLY, default=empty, annotation=annotation
+            )

@@ -1,0 +1,96 @@
+"""`eqaudit sweep-angles`: error, consistency, accuracy or Dice against the angle."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from eqaudit.cli.audits import Writers, finish, measure
+from eqaudit.cli.flags import (
+    OUTPUT,
+    ImageFlags,
+    Json,
+    ModelFlags,
+    NoGate,
+    OutputName,
+    Plots,
+    Quiet,
+    RunFlags,
+    Strict,
+    TaskFlags,
+    TurningFlags,
+    command_line,
+    with_flags,
+)
+from eqaudit.errors import UsageError
+from eqaudit.gate import Limits
+from eqaudit.plan import NO_LAYERS, AuditPlan, parse_angles
+
+EXAMPLES = """Examples:
+
+eqaudit sweep-angles model.pt --data photos/ --labels folders --plots curves/
+
+eqaudit sweep-angles unet.pt --data images/ --masks masks/ --angles 0:90:5 --csv dice.csv
+
+eqaudit sweep-angles lenet.pt --data digits.npz --angles 0,90,180,270,360"""
+
+
+@with_flags
+def sweep_angles(
+    *,
+    model: ModelFlags,
+    angles: Annotated[
+        str,
+        typer.Option(
+            metavar="START:STOP:STEP|A,B,...",
+            help="Counter-clockwise degrees; 360 is a control that must give 0.",
+        ),
+    ] = "0:360:5",
+    mirror: Annotated[bool, typer.Option("--mirror", help="Also mirror, then turn, by every angle.")] = False,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Layers to measure too (repeatable); '*' for all."),
+    ] = None,
+    output: OutputName = None,
+    images: ImageFlags,
+    task: TaskFlags,
+    turning: TurningFlags,
+    no_gate: NoGate = False,
+    strict: Strict = False,
+    json: Json = None,
+    csv: Annotated[
+        str | None,
+        typer.Option("--csv", metavar="FILE", help="Write one row for each angle.", rich_help_panel=OUTPUT),
+    ] = None,
+    per_image: Annotated[
+        bool,
+        typer.Option(
+            "--per-image", help="Of --csv: one row for each image and angle.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+    plots: Plots = None,
+    run: RunFlags,
+    quiet: Quiet = False,
+) -> int:
+    """Turn the images of a data set by many angles and report what the output of MODEL does.
+
+    Exits with 1 when the numbers mean nothing: an output that is random, not finite, or always the same.
+    """
+    if per_image and csv is None:
+        raise UsageError("--per-image goes with --csv", "add --csv FILE")
+    plan = AuditPlan(
+        model=model.parse(),
+        inputs=images.parse(),
+        run=run.parse(),
+        angles=parse_angles(angles),
+        mirror=mirror,
+        space=turning.parse(),
+        task=task.parse(),
+        layers=tuple(layers or (NO_LAYERS,)),
+        output=output or "",
+        command=command_line(),
+    )
+    writers = Writers(json, plots, csv, per_image)
+    audited = measure(plan, Limits(), writers, run, quiet=quiet)
+    return finish(audited, writers, quiet=quiet, strict=strict, gate=not no_gate)

@@ -1,0 +1,149 @@
+"""The floor: what the measurement itself costs a network that is perfectly equivariant in the continuum.
+
+floor(l, g) = sqrt(shift^2 + round^2 / 3), with shift the error of F_l against translations spread over one
+period, and round = |F_l(RT x) - RT F_l(x)| / |F_l(x)| for the round trip RT = T_-g/2 T_-g/2 T_g, which
+resamples three times. The period is one cell of the coarsest grid that the feature came through: its own, but
+for decoders, whose maps are finer than what they saw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+import torch
+
+from eqaudit.engine.base import Key, Setting
+from eqaudit.engine.references import Batch, Reference, moved_pass, reference_pass
+from eqaudit.groups import Element, Pose
+from eqaudit.loader import AuditModel
+from eqaudit.metrics import Controls, PairNorms, Values, negligible, squared_norms
+from eqaudit.transforms import RoundTrip, Shift
+
+OFFSETS = ((-0.375, 0.125), (-0.125, -0.375), (0.125, 0.375), (0.375, -0.125))
+"""(down, right) in periods: no two share a row or a column, their mean square is nearly that of a cell."""
+QUARTER = Fraction(1, 4)
+RESAMPLINGS = 3
+"""Of a round trip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The controls of one tensor. ``whole_period`` is its error against a shift that no grid can see."""
+
+    shift: float
+    whole_period: float
+    round_trips: Mapping[Fraction, float]
+
+    def at(self, turn: Fraction, chance: float) -> float | None:
+        """Return the floor at a resampled turn; None where the tensor does not even follow translations."""
+        floor = math.sqrt(self.shift**2 + self.round_trips[turn] ** 2 / RESAMPLINGS)
+        return floor if self.whole_period <= floor or negligible(self.whole_period, chance) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Floors:
+    """The floors of all tensors, and the same controls as the task sees them.
+
+    ``shifted`` ends with the shift by a whole period; ``returned`` is by resampled turn.
+    """
+
+    images: int
+    square: bool
+    by_key: Mapping[Key, Floor] = field(default_factory=dict)
+    shifted: Sequence[Values] = ()
+    returned: Mapping[Fraction, Values] = field(default_factory=dict)
+
+    def at(self, key: Key, pose: Pose, chance: float | None) -> float | None:
+        """Return the floor of a tensor at a pose, given its chance; None where it has none, or is exact."""
+        floor = self.by_key.get(key)
+        if floor is None or pose.exact or chance is None:
+            return None
+        return floor.at(resampled_turn(pose.element, square=self.square), chance)
+
+    def controls(self, pose: Pose) -> Controls | None:
+        """Return what the task needs for its own floor at a pose; None where there is none."""
+        turn = resampled_turn(pose.element, square=self.square)
+        if pose.exact or not self.shifted or turn not in self.returned:
+            return None
+        *within, whole = self.shifted
+        return Controls(within, whole, self.returned[turn])
+
+    def missing(self, key: Key, chance: float | None) -> str | None:
+        """Say why a tensor that was measured has no floor at some turn; None where it has one at each."""
+        floor = self.by_key.get(key)
+        if floor is None or chance is None:
+            return "no floor was measured" if self.images else "no floor was measured (--floor-samples 0)"
+        if all(floor.at(turn, chance) is not None for turn in floor.round_trips):
+            return None
+        size = f"{floor.whole_period:.2g}"
+        shift = "a shift by one cell of its coarsest grid"
+        return f"no floor: it does not follow translations either ({shift} errs by {size})"
+
+
+def resampled_turn(element: Element, *, square: bool) -> Fraction:
+    """Return what is left of a turn when the exact part is taken out: quarter turns, of squares."""
+    return element.turn % QUARTER if square else element.turn
+
+
+def measure_floors(model: AuditModel, given: Batch, setting: Setting) -> Floors:
+    """Measure the controls on a few images: five shifts a period, a round trip for each turn.
+
+    The images come without window. Those that are shifted get a smaller one, so that no content is lost.
+    """
+    square = given.images.shape[-2] == given.images.shape[-1]
+    turns = sorted({resampled_turn(pose.element, square=square) for pose in setting.poses if not pose.exact})
+    batch = Batch(setting.space.window(given.images))
+    references = reference_pass(model, batch.images, setting)
+    returned = {turn: moved_pass(model, batch, RoundTrip(turn), references, setting) for turn in turns}
+    shifts: dict[Key, tuple[float, float]] = {}
+    shifted: list[Values] = []
+    for period in sorted({setting.space.periods.get(key, 1.0) for key in references}):
+        members, values = _shift(model, given, period, setting)
+        shifts |= members
+        shifted += values
+    by_key = {
+        key: Floor(*shifts[key], dict(zip(turns, _round_trips(reference), strict=True)))
+        for key, reference in references.items()
+        if reference.skipped is None and key in shifts
+    }
+    known = {turn: value for turn, value in returned.items() if value is not None}
+    return Floors(len(given.images), square, by_key, shifted, known)
+
+
+def _shift(
+    model: AuditModel, given: Batch, period: float, setting: Setting
+) -> tuple[dict[Key, tuple[float, float]], list[Values]]:
+    """Return, for each tensor of this period, its errors against shifts within it and against a whole one.
+
+    Beside them what the task makes of the shifts, where the judged output has this period.
+    """
+    batch = Batch(setting.space.window(given.images, margin=period))
+    everything = reference_pass(model, batch.images, setting)
+    members = {key: part for key, part in everything.items() if setting.space.periods.get(key, 1.0) == period}
+    values = [
+        moved_pass(model, batch, Shift(down * period, right * period), members, setting)
+        for down, right in (*OFFSETS, (0.0, 1.0))
+    ]
+    errors = {
+        key: (_pooled(reference.compared[:-1]), _pooled(reference.compared[-1:]))
+        for key, reference in members.items()
+        if reference.skipped is None
+    }
+    return errors, [value for value in values if value is not None]
+
+
+def _pooled(pairs: list[PairNorms]) -> float:
+    """Return the error over several moves; images that are not finite are left out."""
+    difference = sum(float(pair.difference[pair.nonfinite == 0].sum()) for pair in pairs)
+    power = sum(float(pair.power[pair.nonfinite == 0].sum()) for pair in pairs)
+    return math.sqrt(difference / power) if power else 0.0
+
+
+def _round_trips(reference: Reference) -> list[float]:
+    size = float(np.nansum(squared_norms(torch.nan_to_num(reference.masked(reference.value)))))
+    sums = [float(pair.difference[pair.nonfinite == 0].sum()) for pair in reference.compared]
+    return [math.sqrt(total / size) if size else 0.0 for total in sums]

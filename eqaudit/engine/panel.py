@@ -1,0 +1,86 @@
+"""The worst case of a sweep, as arrays for a picture: x, T x, f(x), f(T x), T f(x), and the difference."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from eqaudit.engine.base import Setting, run_on
+from eqaudit.engine.measure import Unit
+from eqaudit.engine.references import layout_of, with_channels
+from eqaudit.groups import Pose
+from eqaudit.loader import AuditModel
+from eqaudit.metrics import Classification, Scene, SegmentationTask, SegmentationValues, image_errors
+from eqaudit.report import Panel, PanelImage
+from eqaudit.transforms import act, is_exact
+
+
+def worst_case(unit: Unit, setting: Setting) -> tuple[str, Pose] | None:
+    """Return the image and the pose with the least Dice, or the largest error; None when none is finite."""
+    values = []
+    for part in unit.values:
+        if isinstance(setting.task, SegmentationTask):
+            rows = [value.dice.mean(axis=1) for value in part.moved if isinstance(value, SegmentationValues)]
+            values.append(1 - np.array(rows))
+        elif setting.gating in part.norms:
+            values.append(np.array([image_errors(norms) for norms in part.norms[setting.gating]]))
+    table = np.concatenate(values, axis=1) if values else np.empty((0, 0))
+    if not np.isfinite(table).any():
+        return None
+    pose, image = np.unravel_index(np.nanargmax(table), table.shape)
+    return unit.names[image], setting.poses[pose]
+
+
+def draw_worst(
+    model: AuditModel, image: torch.Tensor, name: str, pose: Pose, setting: Setting
+) -> Panel | None:
+    """Run one image (1, C, H, W), windowed already, and its moved copy; return the pictures."""
+    moved = act(pose.element, image, setting.space.images).contiguous()
+    outputs = [_output(model, part, setting) for part in (image, moved)]
+    layout = layout_of(outputs[0], 1, (image.shape[-2], image.shape[-1]), setting)
+    spatial = layout.dims is not None
+    still, found = (with_channels(layout.space_last(output), spatial=spatial) for output in outputs)
+    cell = setting.space.cells.get(setting.gating, 1.0)
+    scene = Scene(pose.element, setting.space.features, None, cell, None)
+    shown = [_show(output, setting) for output in (still, found)]
+    if isinstance(setting.task, SegmentationTask):
+        expected = scene.move_labels(shown[0].long()).float()
+    else:
+        expected = scene.move_map(shown[0]) if spatial else shown[0]
+    difference = shown[1] - expected
+    if spatial and not is_exact(pose.element):
+        difference = difference * setting.space.mask(setting.gating, *difference.shape[-2:]).to(difference)
+    parts = {"x": image[0], "T x": moved[0], "f(x)": shown[0], "f(T x)": shown[1], "T f(x)": expected}
+    pictures = [_picture(title, part) for title, part in parts.items()]
+    what = {True: "masks", False: "output"}[isinstance(setting.task, SegmentationTask)]
+    return Panel(
+        name,
+        pose.name,
+        pose.degrees,
+        f"the {what} of f at its worst",
+        [*pictures, _picture("f(T x) - T f(x)", difference)],
+    )
+
+
+def _output(model: AuditModel, image: torch.Tensor, setting: Setting) -> torch.Tensor:
+    outputs = run_on(model, image, setting)
+    value = next(output.value for output in outputs if output.name == setting.gating[1])
+    if value is None:
+        raise ValueError(f"{setting.gating[1]} is no tensor")
+    return value
+
+
+def _show(output: torch.Tensor, setting: Setting) -> torch.Tensor:
+    """Return what is shown of one image's output: hard mask (H, W), probabilities (K,), or the values."""
+    match setting.task:
+        case SegmentationTask() as task:
+            return task.mask(output)[0].float()
+        case Classification() as task:
+            return task.probabilities(output.double())[0].float()
+        case _:
+            return output[0].float()
+
+
+def _picture(title: str, tensor: torch.Tensor) -> PanelImage:
+    array = np.ascontiguousarray(tensor.cpu().numpy(), dtype=np.float32)
+    return PanelImage(title, array.shape, array.tobytes())

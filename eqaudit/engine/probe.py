@@ -1,0 +1,180 @@
+"""What one random image shows of a model: its layers, the output that is judged, and the grid of each map."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import math
+from dataclasses import dataclass
+
+import torch
+
+from eqaudit.engine.base import Key, Setting, Space
+from eqaudit.engine.shapes import Choice
+from eqaudit.errors import DataError, ModelError, UsageError
+from eqaudit.loader import AuditModel, Feature
+from eqaudit.plan import NO_LAYERS, AuditPlan, Extension, SpaceOptions
+from eqaudit.report import describe_shape
+from eqaudit.transforms import Resampler, UnknownLayoutError, find_layout
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The features of one image, in order: layers, then outputs, with the shape of each and no values."""
+
+    features: list[tuple[Key, Feature, tuple[int, ...] | None]]
+
+    @property
+    def layers(self) -> list[tuple[Feature, tuple[int, ...] | None]]:
+        """The features of layers, and the shape of one image's."""
+        return [(feature, shape) for key, feature, shape in self.features if key[0] == "layer"]
+
+
+def probe_model(model: AuditModel, choice: Choice) -> Probe:
+    """Run one random image (or the model's one batch size)."""
+    generator = torch.Generator().manual_seed(0)
+    found: list[tuple[Key, Feature, tuple[int, ...] | None]] = []
+
+    def keep(kind: str, feature: Feature) -> None:
+        shape = None if feature.value is None else tuple(feature.value.shape[1:])
+        found.append(((kind, feature.name, feature.call), feature.replace(None), shape))
+
+    batch = torch.rand((choice.fixed_batch or 1, *choice.shape), generator=generator)
+    outputs = model.run(batch, lambda feature: keep("layer", feature))
+    for output in outputs:
+        keep("output", output)
+    return Probe(found)
+
+
+def make_setting(model: AuditModel, choice: Choice, plan: AuditPlan) -> Setting:
+    """Decide what is measured; the task is left open until real images were seen.
+
+    Raises
+    ------
+    UsageError
+        A layer pattern matches nothing, or ``--output`` names no output.
+    DataError
+        The images are no squares, and a pose turns them by 90 degrees.
+    ModelError
+        No output can be compared.
+    """
+    probe = probe_model(model, choice)
+    names = list(dict.fromkeys(feature.name for feature, _ in probe.layers))
+    patterns = [pattern for pattern in plan.layers if pattern != NO_LAYERS]
+    for pattern in patterns:
+        if not any(_matches(name, pattern) for name in names):
+            close = ", ".join(difflib.get_close_matches(pattern, names, n=3) or names[:3])
+            hint = f"there are {close} ... (eqaudit layers lists all)" if names else "the model has no layers"
+            raise UsageError(f"--layers {pattern!r} matches no layer", hint)
+
+    def keep(key: Key) -> bool:
+        if key[0] == "output" or not plan.layers:
+            return True
+        return any(_matches(key[1], pattern) for pattern in patterns)
+
+    setting = Setting(
+        poses=plan.poses,
+        seed=plan.inputs.seed,
+        batch_size=choice.fixed_batch or plan.inputs.batch_size,
+        fixed_batch=choice.fixed_batch,
+        keep=keep,
+        gating=("output", "", 0),
+        space=_make_space(plan.space, *_grids(probe, choice.shape[1:])),
+    )
+    if setting.swaps_sides and choice.shape[1] != choice.shape[2]:
+        turns = f"--group {plan.group}" if not plan.angles else "--angles"
+        raise DataError(
+            f"{turns} turns by 90 degrees and needs squares, not {describe_shape(choice.shape)}",
+            "leave out 90 and 270 degrees (--group D2), or --resize to a square",
+        )
+    gating = _find_gating(probe, plan.output, choice, setting)
+    return Setting(
+        setting.poses, setting.seed, setting.batch_size, setting.fixed_batch, keep, gating, setting.space
+    )
+
+
+def _matches(name: str, pattern: str) -> bool:
+    # The parts of a tuple are named with brackets, which a glob would read as a set of characters.
+    return name == pattern or fnmatch.fnmatchcase(name, pattern)
+
+
+def _make_space(options: SpaceOptions, cells: dict[Key, float], periods: dict[Key, float]) -> Space:
+    # A windowed picture is zero beyond its border; its features are not, and continue there as they are.
+    extension: Extension = "blank" if options.boundary == "disc" else options.boundary
+    return Space(
+        Resampler(options.interpolation, extension),
+        Resampler(options.feature_interpolation, extension),
+        options.boundary,
+        0.0 if options.boundary == "disc" and options.margin is None else options.margin,
+        cells,
+        periods,
+    )
+
+
+def _find_gating(probe: Probe, name: str, choice: Choice, setting: Setting) -> Key:
+    outputs = [(key, feature, shape) for key, feature, shape in probe.features if key[0] == "output"]
+    if name:
+        for key, _, _ in outputs:
+            if key[1] in {name, f"output.{name}"}:
+                return key
+        raise UsageError(
+            f"--output {name!r} is no output of the model",
+            f"there are {', '.join(key[1] for key, _, _ in outputs)}",
+        )
+    reasons = []
+    for key, feature, shape in outputs:
+        reason = feature.reason
+        if shape is not None:
+            try:
+                find_layout((1, *shape), choice.shape[1:], setting.swaps_sides)
+            except UnknownLayoutError as error:
+                reason = str(error)
+            else:
+                return key
+        reasons.append(reason)
+    raise ModelError(
+        f"no output can be compared: {reasons[0] if reasons else 'there is none'}",
+        "the model must return a floating tensor, batch first",
+    )
+
+
+def _grids(probe: Probe, image: tuple[int, int]) -> tuple[dict[Key, float], dict[Key, float]]:
+    """Return the side of one cell of each tensor in pixels of the image, and of the coarsest cell so far.
+
+    Strides multiply along the model, by what each step makes of the size; a size that was met before keeps
+    its cell. What has no space, or a single cell, has the coarsest cell before it: its values saw that one.
+    """
+    known: dict[int, float] = {image[0]: 1.0}
+    before, coarsest = image[0], 1.0
+    cells: dict[Key, float] = {}
+    periods: dict[Key, float] = {}
+    for key, _, shape in probe.features:
+        side = _map_side(shape, image)
+        if side is not None:
+            if side not in known:
+                known[side] = known[before] * _stride(before, side)
+            before, coarsest = side, max(coarsest, known[side])
+        cells[key] = coarsest if side is None else known[side]
+        periods[key] = coarsest
+    return cells, periods
+
+
+def _map_side(shape: tuple[int, ...] | None, image: tuple[int, int]) -> int | None:
+    """Return the height of a map of more than one cell, None for what is none."""
+    if shape is None:
+        return None
+    try:
+        layout = find_layout((1, *shape), image, swaps_sides=image[0] == image[1])
+    except UnknownLayoutError:
+        return None
+    side = 1 if layout.dims is None else (1, *shape)[layout.dims[0]]
+    return side if side > 1 else None
+
+
+def _stride(before: int, after: int) -> float:
+    """Return by how much a layer subsamples, from the two sizes: 33 to 17 is 2, 12 to 8 (no padding) is 1."""
+    if before % after == 0:
+        return before // after
+    if after > before:
+        return 1.0 if after < 2 * before - 1 else 1 / round(after / before)
+    return math.floor((before - 1) / (after - 1))

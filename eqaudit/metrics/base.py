@@ -1,0 +1,133 @@
+"""What every task shares: a scene (how images were moved), and values of images, joined batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eqaudit.report import Spread
+from eqaudit.statistics import Floats, Integers, mean_intervals
+from eqaudit.transforms import Action, Resampler, act
+
+MOST_OUTLIERS = 100
+WHISKER = 1.5
+NEAREST = Resampler("nearest", "reflect")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """How one batch was moved, for whoever compares an output with that of the unmoved images.
+
+    ``inside`` is the valid mask (H, W) of an output that is a map, None where every pixel counts; ``cell`` as
+    in `act`. ``targets`` is the truth of the batch.
+    """
+
+    action: Action
+    resampler: Resampler
+    inside: torch.Tensor | None
+    cell: float
+    targets: NDArray[np.int64] | None
+
+    def move_map(self, maps: torch.Tensor) -> torch.Tensor:
+        """Move maps of numbers, (..., H, W)."""
+        return act(self.action, maps, self.resampler, self.cell)
+
+    def move_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        """Move integer labels, (..., H, W), by nearest neighbour: no label is mixed with another."""
+        return act(self.action, labels.float(), NEAREST, self.cell).long()
+
+
+class Values(Protocol):
+    """Arrays of one value for each image, (B, ...) each; a frozen dataclass."""
+
+    @property
+    def finite(self) -> NDArray[np.bool_]:
+        """Which images have finite outputs, (B,)."""
+
+
+ValuesT = TypeVar("ValuesT", bound=Values)
+
+
+def join(parts: Sequence[ValuesT]) -> ValuesT:
+    """Append the images of several batches; a field that is None in one part is None."""
+    first = parts[0]
+    columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(first)}  # type: ignore[arg-type]
+    return type(first)(
+        **{
+            name: None if any(part is None for part in column) else np.concatenate(column)
+            for name, column in columns.items()
+        }
+    )
+
+
+def choose(values: ValuesT, rows: NDArray[np.bool_]) -> ValuesT:
+    """Return the values of some images."""
+    chosen = {field.name: getattr(values, field.name) for field in fields(values)}  # type: ignore[arg-type]
+    return type(values)(**{name: None if part is None else part[rows] for name, part in chosen.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """The same comparison under the controls of the floor: shifts within a period, by one, a round trip."""
+
+    shifts: Sequence[Values]
+    whole_period: Values
+    round_trip: Values
+
+
+def describe_spread(
+    values: Floats, names: Sequence[str], interval: tuple[float, float] | None, floor: float | None = None
+) -> Spread:
+    """Describe one value for each image, (N,), of which small ones are bad."""
+    p5, p25, p50, p75, p95 = (float(q) for q in np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]))
+    reach = WHISKER * (p75 - p25)
+    within = values[(values >= p25 - reach) & (values <= p75 + reach)]
+    beyond = np.sort(values[(values < p25 - reach) | (values > p75 + reach)])
+    return Spread(
+        mean=float(values.mean()),
+        ci95=interval,
+        p5=p5,
+        p25=p25,
+        p50=p50,
+        p75=p75,
+        p95=p95,
+        whiskers=(float(within.min()), float(within.max())),
+        outliers=beyond[:MOST_OUTLIERS].tolist(),
+        worst_image=names[int(values.argmin())],
+        floor=floor,
+    )
+
+
+def spreads(
+    columns: Sequence[Floats], names: Sequence[str], seed: int, floors: Sequence[float | None] | None = None
+) -> list[Spread]:
+    """Describe several columns of values for the same images."""
+    intervals = mean_intervals(np.stack(columns, axis=1), seed)
+    bounds = floors or [None] * len(columns)
+    return [
+        describe_spread(column, names, interval, floor)
+        for column, interval, floor in zip(columns, intervals, bounds, strict=True)
+    ]
+
+
+def as_integers(tensor: torch.Tensor) -> Integers:
+    """Return a tensor as int64 on the CPU."""
+    array: Integers = tensor.cpu().long().numpy()
+    return array
+
+
+def as_floats(tensor: torch.Tensor) -> Floats:
+    """Return a tensor as float64 on the CPU."""
+    array: Floats = tensor.cpu().double().numpy()
+    return array
+
+
+def finite_images(*outputs: torch.Tensor) -> torch.Tensor:
+    """Return which images have no NaN and no infinity in any of the outputs, (B,) bool."""
+    flags = [torch.isfinite(output).reshape(len(output), -1).all(dim=1) for output in outputs]
+    return torch.stack(flags).all(dim=0)

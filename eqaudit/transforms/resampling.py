@@ -1,0 +1,224 @@
+"""Turns and shifts that fall between pixels: separable interpolation kernels as one cached gather.
+
+Every method is linear: a prefilter along each side (the spline only), then for each pixel of the result a
+weighted sum of `taps` x `taps` neighbours of the point that it comes from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch.nn import functional
+
+from eqaudit.plan import Extension, Method
+from eqaudit.transforms.exact import move_exactly
+
+CACHE_BYTES = 256 * 2**20
+SPREAD = 12
+"""Cells beyond the border at which spline coefficients of zeros are kept: 0.43^12 is 4e-5."""
+
+
+def _nearest(distance: torch.Tensor) -> torch.Tensor:
+    return torch.ones_like(distance)
+
+
+def _linear(distance: torch.Tensor) -> torch.Tensor:
+    return 1 - distance.abs()
+
+
+def _keys(distance: torch.Tensor) -> torch.Tensor:
+    """Keys (1981), equation 15: the cubic convolution kernel with a = -1/2."""
+    t = distance.abs()
+    inner = (1.5 * t - 2.5) * t * t + 1
+    return torch.where(t <= 1, inner, ((-0.5 * t + 2.5) * t - 4) * t + 2)
+
+
+def _quintic(distance: torch.Tensor) -> torch.Tensor:
+    """Sample the B-spline of degree 5 (Unser 1999, box 1): sum of (-1)^k C(6, k) (t + 3 - k)_+^5 / 5!."""
+    t = distance.abs()
+    pieces = (math.comb(6, k) * (-1) ** k * (t + 3 - k).clamp_min(0) ** 5 for k in range(6))
+    return sum(pieces, torch.zeros_like(t)) / 120
+
+
+@dataclass(frozen=True, slots=True)
+class _Kernel:
+    taps: int
+    weight: Callable[[torch.Tensor], torch.Tensor]
+    prefilter: bool = False
+
+
+KERNELS: dict[Method, _Kernel] = {
+    "nearest": _Kernel(1, _nearest),
+    "bilinear": _Kernel(2, _linear),
+    "bicubic": _Kernel(4, _keys),
+    "spline": _Kernel(6, _quintic, prefilter=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Motion:
+    """A turn about the centre, then a shift by (down, right) pixels, of maps of one size."""
+
+    height: int
+    width: int
+    turn: Fraction = Fraction(0)
+    down: float = 0.0
+    right: float = 0.0
+
+    def sources(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the row and the column that each pixel comes from, (H * W,) each, float64."""
+        rows = torch.arange(self.height, dtype=torch.float64) - (self.height - 1) / 2
+        columns = torch.arange(self.width, dtype=torch.float64) - (self.width - 1) / 2
+        down, right = torch.meshgrid(rows - self.down, columns - self.right, indexing="ij")
+        angle = 2 * math.pi * float(self.turn)
+        cosine, sine = math.cos(angle), math.sin(angle)
+        # Rows run downwards: a counter-clockwise turn of the picture looks this way from its result.
+        source_rows = cosine * down + sine * right + (self.height - 1) / 2
+        source_columns = cosine * right - sine * down + (self.width - 1) / 2
+        return source_rows.flatten(), source_columns.flatten()
+
+
+@dataclass(frozen=True, slots=True)
+class Resampler:
+    """Turns and shifts tensors by one method; ``extension`` says what lies beyond the border.
+
+    ``reflect`` mirrors at the outer edge of the border pixels (d c b a | a b c d | d c b a), ``zeros``
+    continues with zeros. ``blank`` reads like ``reflect`` where a point of the picture needs neighbours
+    beyond the border, and gives zero for points that come from beyond it.
+
+    Examples
+    --------
+    >>> Resampler("bilinear", "zeros").shift(torch.tensor([[0.0, 4.0]]), 0, 0.25).tolist()
+    [[0.0, 3.0]]
+    """
+
+    method: Method
+    extension: Extension
+
+    @property
+    def spread(self) -> int:
+        """Cells by which the prefilter grows a map on each side: coefficients of zeros are not zero."""
+        return SPREAD if KERNELS[self.method].prefilter and self.extension == "zeros" else 0
+
+    def turn(self, tensor: torch.Tensor, turn: Fraction) -> torch.Tensor:
+        """Turn counter-clockwise by a share of a full circle about ((H-1)/2, (W-1)/2).
+
+        Quarter turns of squares are taken out first and done exactly: T_(a+90) = rot90 T_a to the bit.
+
+        Parameters
+        ----------
+        tensor
+            (..., H, W), float32 or float64; pixels stay square, also where H and W differ.
+        turn
+            1/4 is 90 degrees.
+        """
+        height, width = tensor.shape[-2:]
+        quarters = math.floor(turn * 4) if height == width else 0
+        rest = turn - Fraction(quarters, 4)
+        turned = self._apply(tensor, _Motion(height, width, rest)) if rest else tensor
+        return move_exactly(turned, quarters)
+
+    def shift(self, tensor: torch.Tensor, down: float, right: float) -> torch.Tensor:
+        """Shift (..., H, W) by any number of pixels."""
+        return self._apply(tensor, _Motion(tensor.shape[-2], tensor.shape[-1], Fraction(0), down, right))
+
+    def _apply(self, maps: torch.Tensor, motion: _Motion) -> torch.Tensor:
+        shape = maps.shape
+        places, weights = _OPERATORS.get(self, motion, maps)
+        if KERNELS[self.method].prefilter:
+            rows, columns = (_prefilter(size, self).to(maps) for size in shape[-2:])
+            maps = rows @ maps @ columns.T
+        # As a table: one row for each pixel, one column for each image and channel.
+        table = maps.reshape(-1, maps.shape[-2] * maps.shape[-1]).T.contiguous()
+        moved = functional.embedding_bag(places, table, per_sample_weights=weights, mode="sum")
+        return moved.T.reshape(shape)
+
+
+def _prefilter(size: int, resampler: Resampler) -> torch.Tensor:
+    """Return the matrix from ``size`` samples to quintic B-spline coefficients: Unser (1999), section 3.
+
+    It inverts the matrix that samples the spline, (size + 2 spread, size) in float64.
+    """
+    key = (size, resampler)
+    if key not in _PREFILTERS:
+        grown = size + 2 * resampler.spread
+        offsets = torch.arange(-2, 3)
+        places, kept = _extend(torch.arange(grown).reshape(-1, 1) + offsets, grown, resampler.extension)
+        weights = _quintic(offsets.double()) * kept
+        sampled = torch.zeros(grown, grown, dtype=torch.float64).scatter_add_(1, places, weights)
+        _PREFILTERS[key] = torch.linalg.inv(sampled)[:, resampler.spread : resampler.spread + size]
+    return _PREFILTERS[key]
+
+
+def _extend(places: torch.Tensor, size: int, extension: Extension) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return where places beyond the border are read, and whether they count (1 or 0), in float64."""
+    if extension == "zeros":
+        return places.clamp(0, size - 1), ((places >= 0) & (places < size)).double()
+    folded = places.remainder(2 * size)
+    return torch.minimum(folded, 2 * size - 1 - folded), torch.ones_like(places, dtype=torch.float64)
+
+
+def _taps(sources: torch.Tensor, size: int, resampler: Resampler) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the neighbours of each source along one side and their weights, (pixels, taps) each."""
+    kernel = KERNELS[resampler.method]
+    first = torch.floor(sources + 0.5) if kernel.taps == 1 else torch.floor(sources) - (kernel.taps // 2 - 1)
+    places = first.unsqueeze(1) + torch.arange(kernel.taps, dtype=torch.float64)
+    spread = resampler.spread
+    inside, kept = _extend(places.long() + spread, size + 2 * spread, resampler.extension)
+    return inside, kernel.weight(sources.unsqueeze(1) - places) * kept
+
+
+Operator = tuple[torch.Tensor, torch.Tensor]
+
+
+class _Operators:
+    """Gathers by motion, those used last within a bound on their memory; building one costs little."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[object, ...], Operator] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, resampler: Resampler, motion: _Motion, like: torch.Tensor) -> Operator:
+        """Return places (int32) and weights, (H * W, taps * taps) each, in the precision of ``like``."""
+        key = (resampler, motion, like.dtype, like.device)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        made = _build(resampler, motion, like)
+        self._kept[key] = made
+        self._bytes += _size(made)
+        while self._bytes > CACHE_BYTES and len(self._kept) > 1:
+            self._bytes -= _size(self._kept.popitem(last=False)[1])
+        return made
+
+
+def _build(resampler: Resampler, motion: _Motion, like: torch.Tensor) -> Operator:
+    sources = motion.sources()
+    rows, row_weights = _taps(sources[0], motion.height, resampler)
+    columns, column_weights = _taps(sources[1], motion.width, resampler)
+    width = motion.width + 2 * resampler.spread
+    places = rows.unsqueeze(2) * width + columns.unsqueeze(1)
+    weights = row_weights.unsqueeze(2) * column_weights.unsqueeze(1)
+    if resampler.extension == "blank":
+        weights *= _inside(motion, sources).reshape(-1, 1, 1)
+    return places.flatten(1).int().to(like.device), weights.flatten(1).to(like)
+
+
+def _inside(motion: _Motion, sources: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Return 1 for each source on the picture, 0 beyond its outer edge."""
+    sides = zip(sources, (motion.height, motion.width), strict=True)
+    down, right = ((place + 0.5 >= 0) & (place <= side - 0.5) for place, side in sides)
+    return (down & right).double()
+
+
+def _size(operator: Operator) -> int:
+    return sum(part.numel() * part.element_size() for part in operator)
+
+
+_OPERATORS = _Operators()
+_PREFILTERS: dict[tuple[int, Resampler], torch.Tensor] = {}
