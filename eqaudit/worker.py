@@ -44,7 +44,7 @@ SAFE_LOADING = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
-    """How many of how many images a stage has done; ``total`` 0 when it cannot be counted."""
+    """How many of how many image poses a stage has done; ``total`` 0 when it cannot be counted."""
 
     stage: str
     done: int

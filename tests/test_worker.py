@@ -176,12 +176,12 @@ def test_printed_text_arrives_whole(observed: Observed) -> None:
 
 
 def test_progress_counts_the_images(observed: Observed) -> None:
-    """Stages come in their order, and measuring goes from none to all images."""
+    """Stages come in their order, and measuring goes from none to all: six images at three elements."""
     stages = list(dict.fromkeys(event.stage for event in observed.events))
     assert stages == ["loading", "finding the input shape", "measuring", "float64 rerun"]
     measuring = [(event.done, event.total) for event in observed.events if event.stage == "measuring"]
-    assert measuring[0] == (0, 6)
-    assert measuring[-1] == (6, 6)
+    assert measuring[0] == (0, 18)
+    assert measuring[-1] == (18, 18)
     assert measuring == sorted(measuring)
 
 

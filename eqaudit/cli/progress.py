@@ -12,15 +12,26 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from eqaudit.cli.output import write_stderr
 from eqaudit.reporters.base import show
 from eqaudit.worker import OnOutput, OnProgress
 from eqaudit.worker import Progress as Event
+
+
+class _Rate(ProgressColumn):
+    """Images in one pose that are measured in a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate, empty until it is known."""
+        return Text("" if task.speed is None else f"{task.speed:,.0f}/s", style="progress.data.speed")
 
 
 @contextlib.contextmanager
@@ -34,6 +45,7 @@ def progress_bar(*, quiet: bool) -> Iterator[OnProgress]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        _Rate(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -41,11 +42,13 @@ from eqaudit.report import (
     Resampling,
     Skipped,
     ValueRange,
+    WindowEffect,
 )
 from eqaudit.transforms import UnknownLayoutError
 
 RERUN_IMAGES = 4
 FEW_IMAGES = 16
+LARGEST_WINDOW_EFFECT = 0.3
 
 
 def check(plan: AuditPlan, progress: Progress) -> Audited:
@@ -115,7 +118,7 @@ def audit(model: AuditModel, images: Images, plan: AuditPlan, progress: Progress
     plan
         Poses, layers, batch size, seed.
     progress
-        Called with a stage, and how many of how many images are done.
+        Called with a stage, and how many of how many image poses are done.
 
     Returns
     -------
@@ -128,6 +131,19 @@ def audit(model: AuditModel, images: Images, plan: AuditPlan, progress: Progress
     run.measure(progress)
     progress("float64 rerun", 0, 0)
     return Audited(run.report(choice), run.panel())
+
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    """Counts the image poses of one batch towards all of them."""
+
+    progress: Progress
+    before: int
+    images: int
+    total: int
+
+    def __call__(self, poses: int) -> None:
+        self.progress("measuring", self.before + poses * self.images, self.total)
 
 
 class _Run:
@@ -144,9 +160,10 @@ class _Run:
 
     def measure(self, progress: Progress) -> None:
         """Go through the images once, batch by batch; the floor is measured before them."""
-        done, total = 0, len(self.dataset.names)
+        done, poses = 0, len(self.setting.poses)
+        total = len(self.dataset.names) * poses
+        progress("measuring", 0, total)
         for loaded in self.dataset.batches(self.setting.batch_size):
-            progress("measuring", done, total)
             self._watch(loaded.images)
             batch = Batch(self._to_device(loaded.images), loaded.targets)
             if self.unit is None:
@@ -154,10 +171,11 @@ class _Run:
                 self.setting = dataclasses.replace(self.setting, task=self._task(batch))
                 self._measure_floors(progress)
             self._check_targets(loaded)
-            unit = measure_batch(self.model, batch, loaded.names, done, self.setting)
+            images = len(loaded.names)
+            tick = _Tick(progress, done * poses, images, total)
+            unit = measure_batch(self.model, batch, loaded.names, done, self.setting, tick)
             self.unit = unit if self.unit is None else self.unit.merge(unit)
-            done += len(loaded.names)
-            progress("measuring", done, total)
+            done += images
 
     def report(self, choice: Choice) -> Report:
         """Rerun in float64 where needed, and write everything down."""
@@ -184,7 +202,7 @@ class _Run:
             resampling=self._resampling(assembler),
             determinism=self.determinism,
             float64_images=rerun.images,
-            warnings=self._warnings(rerun),
+            warnings=self._warnings(rerun, assembler.window_effect()),
             **assembler.task_records(),
         )
 
@@ -322,7 +340,7 @@ class _Run:
             window=assembler.window_effect(),
         )
 
-    def _warnings(self, rerun: RerunResult) -> list[str]:
+    def _warnings(self, rerun: RerunResult, window: WindowEffect | None) -> list[str]:
         images = len(self._measured().names)
         found = list(self.model.notes)
         if images == 1:
@@ -331,6 +349,11 @@ class _Run:
             found.append(f"{images} images: shares of chance are known to about {_spread(images)} % only")
         if self.suspicion:
             found.append(self.suspicion)
+        if window is not None and window.error is not None and window.error > LARGEST_WINDOW_EFFECT:
+            found.append(
+                f"the disc window alone changes the output by {window.error:.2g}: the model is judged on "
+                "images whose corners are 0 (--mean and --std make 0 a usual value, --boundary reflect fills them)"
+            )
         if rerun.reason:
             found.append(f"not confirmed in float64: {rerun.reason}")
         if self.determinism.note:

@@ -15,7 +15,7 @@ from eqaudit.groups import Pose
 from eqaudit.loader import AuditModel, Feature
 from eqaudit.metrics import Task
 from eqaudit.plan import Boundary
-from eqaudit.transforms import Resampler, disc_mask, disc_window
+from eqaudit.transforms import DISC, Resampler, disc_mask, disc_window
 
 Progress = Callable[[str, int, int], None]
 Key = tuple[str, str, int]
@@ -48,9 +48,10 @@ class Space:
         return images * disc_window(images.shape[-2], images.shape[-1], margin).to(images)
 
     def mask(self, key: Key, height: int, width: int) -> torch.Tensor:
-        """Return the valid mask of a tensor's map, (H, W) bool: the inscribed disc less the margin."""
+        """Return the valid mask of a map, (H, W) bool: the window's or the inscribed disc, less the margin."""
         margin = self.radii.get(key, 0.0) if self.margin is None else self.margin
-        return disc_mask(height, width, margin / self.cells.get(key, 1.0))
+        share = DISC if self.boundary == "disc" else 1.0
+        return disc_mask(height, width, margin / self.cells.get(key, 1.0), share)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -100,7 +101,12 @@ def _merge_taps(ours: dict[Key, TapSums], theirs: dict[Key, TapSums]) -> dict[Ke
 
 
 def measure_batch(
-    model: AuditModel, given: Batch, names: tuple[str, ...], first: int, setting: Setting
+    model: AuditModel,
+    given: Batch,
+    names: tuple[str, ...],
+    first: int,
+    setting: Setting,
+    on_pose: Callable[[int], None] = lambda _done: None,
 ) -> Unit:
     """Measure one batch: every kept tap and every output tensor, at every pose.
 
@@ -116,10 +122,15 @@ def measure_batch(
         The number of the first image in the whole audit: bootstrap weights depend on it.
     setting
         Poses, batch size, and which layers are kept.
+    on_pose
+        Called after each pose with how many are done.
     """
     batch = Batch(setting.space.window(given.images), given.targets) if setting.resamples else given
     references = reference_pass(model, batch.images, setting)
-    moved = [moved_pass(model, batch, pose.element, references, setting) for pose in setting.poses]
+    moved = []
+    for number, pose in enumerate(setting.poses, start=1):
+        moved.append(moved_pass(model, batch, pose.element, references, setting))
+        on_pose(number)
     still, window = _unmoved(model, given, batch, references, setting)
     weights = poisson_weights(setting.seed, first, len(names))
     taps = {key: _sum(reference, weights, first, setting) for key, reference in references.items()}
