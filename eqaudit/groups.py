@@ -180,9 +180,10 @@ def angle_poses(angles: Iterable[Fraction], *, mirror: bool) -> tuple[Pose, ...]
 
 
 def _angle_pose(element: Element, degrees: float) -> Pose:
-    if 0 <= degrees < 360:  # noqa: PLR2004 - a full circle
+    if not degrees:
         return Pose(str(element), degrees, element)
-    return Pose(f"{'m-' if element.mirrored else ''}r{degrees:.6g}", degrees, element)
+    # With all of its decimals: 89.99999 is no quarter turn, and must not take its name.
+    return Pose(f"{'m-' if element.mirrored else ''}r{degrees:.10g}", degrees, element)
 
 
 def spanned_group(elements: Iterable[Element]) -> Group:

@@ -263,8 +263,7 @@ def parse_angles(text: str) -> tuple[Fraction, ...]:
     Raises
     ------
     UsageError
-        A part is no number from -360 to 360, the step leads nowhere, there are more than 1,440 angles, or
-        two of them differ by less than their names show.
+        A part is no number from -360 to 360, the step leads nowhere, or there are more than 1,440 angles.
 
     Examples
     --------
@@ -275,11 +274,13 @@ def parse_angles(text: str) -> tuple[Fraction, ...]:
         angles = _angle_range(text)
     else:
         angles = tuple(dict.fromkeys(_angle(text, part) for part in text.split(",")))
-    if len(angles) > MOST_ANGLES:
-        raise _bad_angles(text, f"gives {len(angles):,} angles, at most {MOST_ANGLES:,}")
-    if len({pose.name for pose in angle_poses(angles, mirror=False)}) < len(angles):
-        raise _bad_angles(text, "holds angles too close to each other to be told apart")
+    _check_count(text, len(angles))
     return angles
+
+
+def _check_count(text: str, count: int) -> None:
+    if count > MOST_ANGLES:
+        raise _bad_angles(text, f"gives {count:,} angles, at most {MOST_ANGLES:,}")
 
 
 def _angle_range(text: str) -> tuple[Fraction, ...]:
@@ -289,7 +290,9 @@ def _angle_range(text: str) -> tuple[Fraction, ...]:
     start, stop, step = parts
     if step <= 0 or stop < start:
         raise _bad_angles(text, "is an empty range")
-    return tuple(start + step * place for place in range(min(int((stop - start) / step), MOST_ANGLES) + 1))
+    count = int((stop - start) / step) + 1
+    _check_count(text, count)
+    return tuple(start + step * place for place in range(count))
 
 
 def _angle(text: str, part: str) -> Fraction:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +19,7 @@ from eqaudit.engine.determinism import check_determinism
 from eqaudit.engine.floors import Floors, measure_floors
 from eqaudit.engine.measure import Unit, measure_batch
 from eqaudit.engine.normalisation import suspect_normalisation
+from eqaudit.engine.notes import Seen, notes
 from eqaudit.engine.panel import draw_worst, worst_case
 from eqaudit.engine.probe import make_setting, probe_model
 from eqaudit.engine.receptive import receptive_radii
@@ -47,8 +47,6 @@ from eqaudit.report import (
 from eqaudit.transforms import UnknownLayoutError
 
 RERUN_IMAGES = 4
-FEW_IMAGES = 16
-LARGEST_WINDOW_EFFECT = 0.3
 
 
 def check(plan: AuditPlan, progress: Progress) -> Audited:
@@ -202,7 +200,7 @@ class _Run:
             resampling=self._resampling(assembler),
             determinism=self.determinism,
             float64_images=rerun.images,
-            warnings=self._warnings(rerun, assembler.window_effect()),
+            warnings=notes(self._seen(rerun, assembler.window_effect())),
             **assembler.task_records(),
         )
 
@@ -340,27 +338,12 @@ class _Run:
             window=assembler.window_effect(),
         )
 
-    def _warnings(self, rerun: RerunResult, window: WindowEffect | None) -> list[str]:
-        images = len(self._measured().names)
-        found = list(self.model.notes)
-        if images == 1:
-            found.append("one image: chance is unknown, so nothing can be called exact; give more images")
-        elif images < FEW_IMAGES:
-            found.append(f"{images} images: shares of chance are known to about {_spread(images)} % only")
-        if self.suspicion:
-            found.append(self.suspicion)
-        if window is not None and window.error is not None and window.error > LARGEST_WINDOW_EFFECT:
-            found.append(
-                f"the disc window alone changes the output by {window.error:.2g}: the model is judged on "
-                "images whose corners are 0 (--mean and --std make 0 a usual value, --boundary reflect fills them)"
-            )
-        if rerun.reason:
-            found.append(f"not confirmed in float64: {rerun.reason}")
-        if self.determinism.note:
-            found.append(f"determinism: {self.determinism.note}")
-        return found
-
-
-def _spread(images: int) -> int:
-    """Percent by which chance varies between sets of images: about 15 at 32, 30 at 8, 50 at 4."""
-    return round(85 / math.sqrt(images))
+    def _seen(self, rerun: RerunResult, window: WindowEffect | None) -> Seen:
+        return Seen(
+            images=len(self._measured().names),
+            model=self.model.notes,
+            suspicion=self.suspicion,
+            window=window,
+            rerun=rerun.reason,
+            determinism=self.determinism.note,
+        )

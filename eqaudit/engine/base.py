@@ -48,7 +48,7 @@ class Space:
         return images * disc_window(images.shape[-2], images.shape[-1], margin).to(images)
 
     def mask(self, key: Key, height: int, width: int) -> torch.Tensor:
-        """Return the valid mask of a map, (H, W) bool: the window's or the inscribed disc, less the margin."""
+        """Return the valid mask of a map, (H, W) bool: the window's or the inscribed disc, less margin."""
         margin = self.radii.get(key, 0.0) if self.margin is None else self.margin
         share = DISC if self.boundary == "disc" else 1.0
         return disc_mask(height, width, margin / self.cells.get(key, 1.0), share)

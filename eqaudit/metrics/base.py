@@ -96,7 +96,7 @@ def describe_spread(
         p50=p50,
         p75=p75,
         p95=p95,
-        whiskers=(float(within.min()), float(within.max())),
+        whiskers=(min(float(within.min()), p25), max(float(within.max()), p75)),
         outliers=beyond[:MOST_OUTLIERS].tolist(),
         worst_image=names[int(values.argmin())],
         floor=floor,

@@ -37,7 +37,7 @@ class ClassificationValues:
     variation: Floats
     right: Floats | None
     loss: Floats | None
-    scores: NDArray[np.float32] | None
+    scores: Floats | None
     truth: NDArray[np.bool_] | None
 
 
@@ -64,7 +64,8 @@ class Classification:
             truth = self._truth(scene.targets)
             right = (as_integers(decided) == self._decisions(truth)).mean(axis=1)
             loss = self._loss(moved, after, torch.from_numpy(truth).to(after.device))
-            scores = as_floats(after).astype(np.float32)
+            # For one curve the order is all that counts, and a sigmoid would make sure scores equal.
+            scores = as_floats(after if self.kind == "multi-class" else torch.nan_to_num(moved.double()))
         return ClassificationValues(
             decided=as_integers(decided),
             kept=(decided == self._decide(before)).all(dim=1).cpu().numpy(),
@@ -232,7 +233,7 @@ def _auc(values: ClassificationValues, kind: Kind) -> Estimate | None:
     return Estimate(area, (float(expit(logit(area) - spread)), float(expit(logit(area) + spread))))
 
 
-def auc_placements(scores: NDArray[np.float32], truth: NDArray[np.bool_]) -> tuple[float, Floats]:
+def auc_placements(scores: Floats, truth: NDArray[np.bool_]) -> tuple[float, Floats]:
     """Return the AUC and each image's influence on it, whose squares add up to its variance.
 
     Both follow from the placements of DeLong, DeLong and Clarke-Pearson (1988), counted by ranks; ties count

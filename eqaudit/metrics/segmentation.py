@@ -204,4 +204,6 @@ def dice_floor(controls: Controls) -> float | None:
 
 
 def _loss(values: object) -> float:
-    return 1 - float(values.dice.mean()) if isinstance(values, SegmentationValues) else float("nan")
+    if not isinstance(values, SegmentationValues) or not values.finite.any():
+        return float("nan")
+    return 1 - float(values.dice[values.finite].mean())
