@@ -178,7 +178,7 @@ def test_poses_are_named_by_the_angle_that_was_asked_for() -> None:
     assert names(angles) == ["e", "r90", "r22.5", "r360", "r-90", "r-360", "r51.428571"]
     poses = angle_poses(angles, mirror=False)
     assert [pose.degrees for pose in poses] == [0, 90, 22.5, 360, -90, -360, 51.428571]
-    assert [str(pose.element) for pose in poses] == ["e", "r90", "r22.5", "e", "r270", "e", "r51.428571"]
+    assert [str(pose.element) for pose in poses] == ["e", "r90", "r22.5", "e", "r270", "e", "r51.4286"]
 
 
 def test_mirrored_poses_follow_the_turns() -> None:

@@ -389,6 +389,7 @@ def test_a_damaged_mask_is_an_error(tmp_path: Path) -> None:
         (["a.png"], ["x/a.png", "y/a.png"], "two masks for a.png in {}: x/a.png and y/a.png"),
         (["a.png", "a.jpg"], ["a.png"], "a.jpg and a.png would share the mask {}/a.png"),
         (["x/a.png", "y/a.png"], ["a.png"], "x/a.png and y/a.png would share the mask {}/a.png"),
+        (["x/a.png", "y/a.png"], ["x/a.png"], "no mask for y/a.png in {}: expected y/a"),
         (["a.png"], [], "holds no image"),
     ],
 )

@@ -1,7 +1,7 @@
 """Which mask file belongs to which image: the one of the same name without suffix."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import PurePosixPath
 
 from eqaudit.errors import DataError
@@ -10,22 +10,24 @@ from eqaudit.errors import DataError
 def pair(names: Sequence[str], needed: Iterable[int], masks: Sequence[str], folder: str) -> dict[int, int]:
     """Return the index of the mask of each needed image.
 
-    It is the file whose relative path without suffix is that of the image, else the only one with the
-    same stem in any folder. What it is depends on all ``names``, not on which of them are needed.
+    It is the file whose relative path without suffix is that of the image, else the only one with the same
+    stem in any folder that is no other image's by its path. What it is depends on all ``names``, not on which
+    of them are needed.
 
     Raises
     ------
     DataError
         There is no such mask, or two, or two images would share it; all are named.
     """
-    images_by_path, images_by_stem = _group(names, _path), _group(names, _stem)
-    masks_by_path, masks_by_stem = _group(masks, _path), _group(masks, _stem)
+    images_by_path, masks_by_path = _group(names, _path), _group(masks, _path)
+    images_by_stem = _group(names, _stem, without=masks_by_path)
+    masks_by_stem = _group(masks, _stem, without=images_by_path)
     pairs = {}
     for index in needed:
         name = names[index]
         found, rivals = masks_by_path.get(_path(name), []), images_by_path[_path(name)]
         if not found:
-            found, rivals = masks_by_stem.get(_stem(name), []), images_by_stem[_stem(name)]
+            found, rivals = masks_by_stem.get(_stem(name), []), images_by_stem.get(_stem(name), [])
         if not found:
             raise DataError(
                 f"no mask for {name} in {folder}: expected {_path(name)} with the suffix of an image",
@@ -44,10 +46,14 @@ def pair(names: Sequence[str], needed: Iterable[int], masks: Sequence[str], fold
     return pairs
 
 
-def _group(names: Sequence[str], key: Callable[[str], str]) -> dict[str, list[int]]:
+def _group(
+    names: Sequence[str], key: Callable[[str], str], without: Container[str] = ()
+) -> dict[str, list[int]]:
+    """Return the places of names by key, leaving out those whose path is taken already."""
     groups: dict[str, list[int]] = defaultdict(list)
     for index, name in enumerate(names):
-        groups[key(name)].append(index)
+        if _path(name) not in without:
+            groups[key(name)].append(index)
     return groups
 
 

@@ -144,6 +144,8 @@ def class_table(report: Report) -> Table | None:
     for place in chosen:
         table.add_column(_label(report, place), justify="right", no_wrap=True)
     for number, images in enumerate(found.class_images):
+        if not images:
+            continue
         name = found.class_names[number] if number < len(found.class_names) else str(number)
         shares = [(found.by_element[place].class_accuracy or [])[number] for place in chosen]
         table.add_row(Text(show(name)), str(images), *map(percent, shares))

@@ -53,10 +53,11 @@ def render_verdict(report: Report, style: Style) -> str:
     return render([_conclusion(report), "", _gate(report)], style)
 
 
-def describe_model(model: Model, layers: int) -> str:
-    """Return one line on a model: name, kind, size."""
-    plural = "" if layers == 1 else "s"
-    size = f"{model.parameters:,} parameters, {layers} layer{plural}"
+def describe_model(model: Model, layers: int | None) -> str:
+    """Return one line on a model: name, kind, size; ``layers`` None where they were not looked at."""
+    size = f"{model.parameters:,} parameters"
+    if layers is not None:
+        size += f", {layers} layer{'' if layers == 1 else 's'}"
     return f"{show(PurePath(model.spec).name)}  {KINDS[model.kind]}, {size}"
 
 
@@ -67,7 +68,8 @@ def _header(report: Report) -> RenderableType:
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim")
     grid.add_column()
-    grid.add_row("model", Text(describe_model(report.model, len(report.layers))))
+    layers = len(report.layers) if report.layers or report.kind == "check" else None
+    grid.add_row("model", Text(describe_model(report.model, layers)))
     grid.add_row(
         "", Text(f"{tool.dtype}, {tool.device}, seed {tool.seed}, torch {tool.torch}, eqaudit {tool.version}")
     )
