@@ -27,6 +27,7 @@ from eqaudit.metrics import (
     DenseTask,
     EmbeddingTask,
     Measured,
+    Observed,
     Scene,
     SegmentationTask,
     SegmentationValues,
@@ -85,7 +86,7 @@ def predictions(
     still = torch.from_numpy(outputs[0])
     values = [task.compare(still, torch.from_numpy(output), scene(R90, targets)) for output in outputs]
     poses = [(f"pose {place}", value) for place, value in enumerate(values[1:], 1)]
-    record = task.summarise(poses, values[0], names(len(still)), [None] * len(poses), seed)
+    record = task.summarise(Observed(poses, values[0], names(len(still)), [None] * len(poses), seed))
     assert record.unmoved is not None
     return record, [record.unmoved, *record.by_element]
 
@@ -290,7 +291,7 @@ def test_a_model_of_nan_alone_has_no_predictions() -> None:
     """No number is made up where no image is finite."""
     task, nothing = classifier("multi-class", 3), torch.full((5, 3), torch.nan)
     values = task.compare(nothing, nothing, scene(R90, np.zeros(5, dtype=np.int64)))
-    record = task.summarise([("r90", values)], values, names(5), [None], 0)
+    record = task.summarise(Observed([("r90", values)], values, names(5), [None], 0))
     assert record.images == 0
     assert record.orbit_consistency is None
     assert record.by_element == [ElementConsistency("r90", None, None)]
@@ -447,7 +448,9 @@ def test_both_masks_empty_is_one_and_one_empty_is_zero() -> None:
     moved[1, 2, 0, 0] = 1.0
     values = task.compare(still, moved, scene())
     assert values.dice.tolist() == values.iou.tolist() == [[0, 1], [1, 0], [1, 1]]
-    record = task.summarise([("r90", values)], task.compare(still, still, scene()), names(3), [None], 0)
+    record = task.summarise(
+        Observed([("r90", values)], task.compare(still, still, scene()), names(3), [None], 0)
+    )
     assert record is not None
     assert (record.by_element[0].both_empty, record.by_element[0].one_empty) == (3, 2)
     assert (record.unmoved.both_empty, record.unmoved.one_empty) == (4, 0)
@@ -517,7 +520,7 @@ def segmentation(images: int = 9) -> tuple[Segmentation, list[ElementOverlap], l
         )
     ]
     poses = [("r90", values[1]), ("m-r90", values[2])]
-    record = task.summarise(poses, values[0], names(images), [None, None], 0)
+    record = task.summarise(Observed(poses, values[0], names(images), [None, None], 0))
     assert record is not None
     return record, [record.unmoved, *record.by_element], values
 
@@ -553,7 +556,13 @@ def test_maps_that_are_not_finite_at_one_pose_are_left_out_of_all() -> None:
     def summarise(rows: list[int]) -> Segmentation | None:
         poses = [("r90", task.compare(still[rows], moved[rows], scene(R90)))]
         return task.summarise(
-            poses, task.compare(still[rows], still[rows], scene()), [names(5)[row] for row in rows], [None], 3
+            Observed(
+                poses,
+                task.compare(still[rows], still[rows], scene()),
+                [names(5)[row] for row in rows],
+                [None],
+                3,
+            )
         )
 
     assert summarise([0, 1, 2, 3, 4]) == summarise([0, 2, 3, 4])
@@ -584,7 +593,7 @@ def test_the_floor_of_dice_adds_the_losses_of_shifts_and_round_trip() -> None:
     assert dice_floor(Controls([same, changed], same, other)) == pytest.approx(expected, rel=CLOSE)
     assert dice_floor(Controls([same] * 4, same, same)) == 1
     poses, controls = [("r30", changed), ("r90", other)], [Controls([other], changed, same), None]
-    record = segmenter(3).summarise(poses, same, names(9), controls, 0)
+    record = segmenter(3).summarise(Observed(poses, same, names(9), controls, 0))
     assert record is not None
     assert record.unmoved.dice.floor is None
     assert record.by_element[0].dice.floor == pytest.approx(1 - losses[1], rel=CLOSE)
@@ -632,7 +641,7 @@ def test_psnr_is_that_of_scikit_image() -> None:
     noisy, task = exact + grain, DenseTask("output", "test")
     values = [task.compare(still, moved, scene(R90)) for moved in (noisy, exact)]
     poses = list(zip(("r90", "same"), values, strict=True))
-    record = task.summarise(poses, values[1], names(6), [None, None], 0)
+    record = task.summarise(Observed(poses, values[1], names(6), [None, None], 0))
     assert record is not None
     peak = float(still.max() - still.min())
     expected = peak_signal_noise_ratio(exact.numpy(), noisy.numpy(), data_range=peak)  # type: ignore[no-untyped-call]
@@ -660,13 +669,13 @@ def test_psnr_counts_inside_the_valid_mask_and_finite_images_alone() -> None:
     assert np.array_equal(one.squared_error, other.squared_error)
     still[2, 0, 0, 0], still[2, 0, 1, 1] = torch.nan, 1e9
     values = task.compare(still, moved, scene(inside=inside))
-    record = task.summarise([("r30", values)], values, names(4), [None], 0)
+    record = task.summarise(Observed([("r30", values)], values, names(4), [None], 0))
     assert record is not None
     rest = still[[0, 1, 3]]
     assert record.images == 3
     assert record.peak == pytest.approx(float(rest.max() - rest.min()))
     empty = task.compare(still[2:3], still[2:3], scene())
-    assert task.summarise([("r30", empty)], empty, names(1), [None], 0) is None
+    assert task.summarise(Observed([("r30", empty)], empty, names(1), [None], 0)) is None
 
 
 def test_dense_maps_are_moved_by_the_resampler() -> None:
@@ -684,7 +693,7 @@ def test_cosine_similarity_is_that_of_scipy() -> None:
     values = task.compare(torch.from_numpy(still), torch.from_numpy(1e6 * moved), scene(R90))
     expected = np.array([1 - cosine(one, other) for one, other in zip(still, moved, strict=True)])
     assert values.cosine == pytest.approx(expected, rel=CLOSE)
-    record = task.summarise([("r90", values)], values, names(7), [None], 0)
+    record = task.summarise(Observed([("r90", values)], values, names(7), [None], 0))
     assert record is not None
     assert record.by_element[0].cosine.mean == pytest.approx(expected.mean(), rel=CLOSE)
     assert record.by_element[0].cosine.worst_image == names(7)[expected.argmin()]
@@ -696,12 +705,12 @@ def test_vectors_that_are_not_finite_are_left_out() -> None:
     moved[2, 1] = torch.inf
     task = EmbeddingTask("output", "test")
     values = task.compare(still, moved, scene(R90))
-    record = task.summarise([("r90", values)], values, names(4), [None], 0)
+    record = task.summarise(Observed([("r90", values)], values, names(4), [None], 0))
     assert record is not None
     assert record.images == 3
     assert record.by_element[0].cosine.mean == pytest.approx(values.cosine[[0, 1, 3]].mean())
     nothing = choose(values, np.array([False, False, True, False]))
-    assert task.summarise([("r90", nothing)], nothing, names(1), [None], 0) is None
+    assert task.summarise(Observed([("r90", nothing)], nothing, names(1), [None], 0)) is None
 
 
 # What every task shares ------------------------------------------------------------------------------

@@ -256,7 +256,13 @@ def endless(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start the command on a model that loops, and wait until it does."""
     asked = ["check", f"{models}:Endless", "--arg", f"folder={folder}", "--input-shape", "3,8,8", *options]
-    with subprocess.Popen([*command, *asked], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [*command, *asked],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Tests that run in the background of a shell ignore Ctrl-C, and hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
+    ) as process:
         try:
             deadline = time.monotonic() + PATIENCE
             while not (folder / "processes").exists():

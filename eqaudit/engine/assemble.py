@@ -16,6 +16,7 @@ from eqaudit.engine.measure import TapSums, Unit
 from eqaudit.engine.rerun import RerunResult
 from eqaudit.metrics import (
     ClassificationValues,
+    Observed,
     SegmentationValues,
     Values,
     classify,
@@ -90,7 +91,8 @@ class Assembler:
         rows = [(pose.name, value) for pose, value in zip(self.setting.poses, moved, strict=True)]
         controls = [self.floors.controls(pose) for pose in self.setting.poses]
         # Each task made the values itself: it gets back its own kind.
-        record = task.summarise(rows, join(still), self.unit.names, controls, self.setting.seed)  # type: ignore[arg-type]
+        observed = Observed(rows, join(still), self.unit.names, controls, self.setting.seed)
+        record = task.summarise(observed)  # type: ignore[arg-type]
         match record:
             case Predictions():
                 return {"predictions": record}

@@ -1,6 +1,6 @@
 """What is computed from pairs of tensors: sums that add up over images, and what they mean."""
 
-from eqaudit.metrics.base import Controls, Scene, Values, join
+from eqaudit.metrics.base import Controls, Observed, Scene, Values, join
 from eqaudit.metrics.chance import ChanceSums
 from eqaudit.metrics.classes import Measured, Rerun, classify, classify_resampled, doubtful, negligible
 from eqaudit.metrics.classification import Classification, ClassificationValues
@@ -21,6 +21,7 @@ __all__ = [
     "EmbeddingTask",
     "ErrorSums",
     "Measured",
+    "Observed",
     "PairNorms",
     "Rerun",
     "Scene",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -78,6 +78,28 @@ class Controls:
     shifts: Sequence[Values]
     whole_period: Values
     round_trip: Values
+
+
+@dataclass(frozen=True, slots=True)
+class Observed(Generic[ValuesT]):
+    """What a task made of all images: ``poses`` by name, ``still`` unmoved; ``controls`` by pose or None."""
+
+    poses: Sequence[tuple[str, ValuesT]]
+    still: ValuesT
+    names: Sequence[str]
+    controls: Sequence[Controls | None]
+    seed: int
+
+    def finite(self) -> Observed[ValuesT]:
+        """Return the images whose output is finite at every pose; there may be none."""
+        rows = np.logical_and.reduce([self.still.finite, *(values.finite for _, values in self.poses)])
+        return Observed(
+            [(name, choose(values, rows)) for name, values in self.poses],
+            choose(self.still, rows),
+            [name for name, good in zip(self.names, rows, strict=True) if good],
+            self.controls,
+            self.seed,
+        )
 
 
 def describe_spread(

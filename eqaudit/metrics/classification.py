@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +12,7 @@ from scipy.special import expit, logit
 from scipy.stats import rankdata
 from torch.nn import functional
 
-from eqaudit.metrics.base import Controls, Scene, as_floats, as_integers, choose, finite_images
+from eqaudit.metrics.base import Observed, Scene, as_floats, as_integers, finite_images
 from eqaudit.report import ElementConsistency, Estimate, Predictions, WorstAccuracy
 from eqaudit.statistics import NORMAL_QUANTILE, Floats, Integers, mean_intervals, share_interval
 
@@ -87,29 +86,20 @@ class Classification:
             return None
         return int(wrong[0]), f"label {targets[wrong[0]]}, and the model has {most} classes (0 to {most - 1})"
 
-    def summarise(
-        self,
-        poses: Sequence[tuple[str, ClassificationValues]],
-        still: ClassificationValues,
-        names: Sequence[str],
-        controls: Sequence[Controls | None],
-        seed: int,
-    ) -> Predictions:
-        """Return the record: ``poses`` by name, ``still`` the unmoved images (N of each)."""
-        del names, controls  # shares need no image's name, and have no floor
-        finite = np.logical_and.reduce([still.finite, *(values.finite for _, values in poses)])
-        chosen = [(name, choose(values, finite)) for name, values in poses]
-        still = choose(still, finite)
-        records = self._elements([("e", still), *chosen], still, seed) if finite.any() else []
-        orbit = np.logical_and.reduce([values.kept for _, values in chosen])
+    def summarise(self, observed: Observed[ClassificationValues]) -> Predictions:
+        """Return the record of the images that are finite at every pose."""
+        observed = observed.finite()
+        still, rows = observed.still, [("e", observed.still), *observed.poses]
+        records = self._elements(rows, still, observed.seed) if observed.names else []
+        orbit = np.logical_and.reduce([values.kept for _, values in observed.poses])
         accuracies = [(row.accuracy.value, row.element) for row in records[1:] if row.accuracy]
         worst = min(accuracies, default=None)
         return Predictions(
             task="classification",
             output=self.output,
             classes=self.classes,
-            images=int(finite.sum()),
-            by_element=records[1:] or [ElementConsistency(name, None, None) for name, _ in poses],
+            images=len(observed.names),
+            by_element=records[1:] or [ElementConsistency(name, None, None) for name, _ in observed.poses],
             orbit_consistency=float(orbit.mean()) if orbit.size else None,
             orbit_ci95=share_interval(int(orbit.sum()), orbit.size),
             kind=self.kind,

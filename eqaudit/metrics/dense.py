@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eqaudit.metrics.base import Controls, Scene, as_floats, choose, finite_images
+from eqaudit.metrics.base import Observed, Scene, as_floats, finite_images
 from eqaudit.report import Dense, ElementFidelity
 from eqaudit.statistics import Floats, mean_intervals
 
@@ -50,27 +49,18 @@ class DenseTask:
         del targets
         return None
 
-    def summarise(
-        self,
-        poses: Sequence[tuple[str, DenseValues]],
-        still: DenseValues,
-        names: Sequence[str],
-        controls: Sequence[Controls | None],
-        seed: int,
-    ) -> Dense | None:
+    def summarise(self, observed: Observed[DenseValues]) -> Dense | None:
         """Return the record of the images that are finite at every pose; None when there is none."""
-        del controls
-        finite = np.logical_and.reduce([still.finite, *(values.finite for _, values in poses)])
-        if not finite.any():
+        observed = observed.finite()
+        names, still = observed.names, observed.still
+        if not names:
             return None
-        still = choose(still, finite)
-        kept = [name for name, good in zip(names, finite, strict=True) if good]
         peak = float(still.highest.max() - still.lowest.min())
-        errors = np.stack([values.squared_error[finite] for _, values in poses], axis=1)
-        rows = zip(poses, errors.T, mean_intervals(errors, seed), strict=True)
+        errors = np.stack([values.squared_error for _, values in observed.poses], axis=1)
+        rows = zip(observed.poses, errors.T, mean_intervals(errors, observed.seed), strict=True)
         return Dense(
             output=self.output,
-            images=int(finite.sum()),
+            images=len(names),
             reason=self.reason,
             peak=peak,
             by_element=[
@@ -78,7 +68,7 @@ class DenseTask:
                     name,
                     psnr(float(column.mean()), peak),
                     _decibels(interval, peak),
-                    kept[int(column.argmax())],
+                    names[int(column.argmax())],
                 )
                 for (name, _), column, interval in rows
             ],

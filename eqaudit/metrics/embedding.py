@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from eqaudit.metrics.base import Controls, Scene, as_floats, choose, finite_images, spreads
+from eqaudit.metrics.base import Observed, Scene, as_floats, finite_images, spreads
 from eqaudit.report import ElementCosine, Embedding
 from eqaudit.statistics import Floats
 
@@ -41,27 +40,17 @@ class EmbeddingTask:
         del targets
         return None
 
-    def summarise(
-        self,
-        poses: Sequence[tuple[str, EmbeddingValues]],
-        still: EmbeddingValues,
-        names: Sequence[str],
-        controls: Sequence[Controls | None],
-        seed: int,
-    ) -> Embedding | None:
+    def summarise(self, observed: Observed[EmbeddingValues]) -> Embedding | None:
         """Return the record of the images that are finite at every pose; None when there is none."""
-        del controls
-        finite = np.logical_and.reduce([still.finite, *(values.finite for _, values in poses)])
-        if not finite.any():
+        observed = observed.finite()
+        if not observed.names:
             return None
-        kept = [name for name, good in zip(names, finite, strict=True) if good]
-        columns = [choose(values, finite).cosine for _, values in poses]
+        found = spreads([values.cosine for _, values in observed.poses], observed.names, observed.seed)
         return Embedding(
             output=self.output,
-            images=int(finite.sum()),
+            images=len(observed.names),
             reason=self.reason,
             by_element=[
-                ElementCosine(name, spread)
-                for (name, _), spread in zip(poses, spreads(columns, kept, seed), strict=True)
+                ElementCosine(name, spread) for (name, _), spread in zip(observed.poses, found, strict=True)
             ],
         )

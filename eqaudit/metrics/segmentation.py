@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from eqaudit.metrics.base import Controls, Scene, as_integers, choose, finite_images, spreads
+from eqaudit.metrics.base import Controls, Observed, Scene, as_integers, finite_images, spreads
 from eqaudit.report import ClassOverlap, ElementOverlap, Segmentation, Spread
 from eqaudit.statistics import Floats, Integers
 
@@ -94,25 +94,17 @@ class SegmentationTask:
         value = targets[images[0]][wrong[images[0]]].max()
         return int(images[0]), f"class {value}, and the model has {self.labels} (0 to {self.labels - 1})"
 
-    def summarise(
-        self,
-        poses: Sequence[tuple[str, SegmentationValues]],
-        still: SegmentationValues,
-        names: Sequence[str],
-        controls: Sequence[Controls | None],
-        seed: int,
-    ) -> Segmentation | None:
+    def summarise(self, observed: Observed[SegmentationValues]) -> Segmentation | None:
         """Return the record of the images that are finite at every pose; None when there is none."""
-        rows = [("e", still), *poses]
-        finite = np.logical_and.reduce([values.finite for _, values in rows])
-        if not finite.any():
+        observed = observed.finite()
+        if not observed.names:
             return None
-        rows = [(name, choose(values, finite)) for name, values in rows]
-        kept = [name for name, good in zip(names, finite, strict=True) if good]
-        floors = [None, *(None if control is None else dice_floor(control) for control in controls)]
-        dice = spreads([values.dice.mean(axis=1) for _, values in rows], kept, seed, floors)
-        iou = spreads([values.iou.mean(axis=1) for _, values in rows], kept, seed)
-        truth = self._against_truth(rows, kept, seed)
+        names, seed = observed.names, observed.seed
+        rows = [("e", observed.still), *observed.poses]
+        floors = [None, *(None if control is None else dice_floor(control) for control in observed.controls)]
+        dice = spreads([values.dice.mean(axis=1) for _, values in rows], names, seed, floors)
+        iou = spreads([values.iou.mean(axis=1) for _, values in rows], names, seed)
+        truth = self._against_truth(rows, names, seed)
         records = [
             self._element(name, values, dice[place], iou[place], truth[place])
             for place, (name, values) in enumerate(rows)
@@ -120,7 +112,7 @@ class SegmentationTask:
         return Segmentation(
             output=self.output,
             classes=[name for _, name in self.classes],
-            images=int(finite.sum()),
+            images=len(names),
             reason=self.reason,
             scores=self.scores,
             threshold=self.threshold,
@@ -158,7 +150,7 @@ class SegmentationTask:
         )
 
     def _against_truth(
-        self, rows: list[tuple[str, SegmentationValues]], names: list[str], seed: int
+        self, rows: list[tuple[str, SegmentationValues]], names: Sequence[str], seed: int
     ) -> list[tuple[Spread | None, Spread | None]]:
         pairs = [pair for _, values in rows if (pair := values.against_truth()) is not None]
         if not pairs:
