@@ -11,6 +11,8 @@ from eqaudit.groups import IDENTITY
 from eqaudit.report import DETERMINISM_LIMIT, HOLDING, Gate, GateCheck, Report
 from eqaudit.verdict import conclude, elements_of, format_error
 
+CONTROL_LIMIT = 1e-6
+"""Error of an unmoved image: 0, but for the order in which several threads add."""
 SOUND = ("finite", "deterministic", "depends on input")
 """Names of the checks that any number needs to mean something."""
 
@@ -93,17 +95,19 @@ def _depends_on_input(report: Report) -> GateCheck:
 
 
 def _control(report: Report) -> GateCheck:
-    """Check that a sweep's unmoved images (0 and 360 degrees) give exactly what they gave before."""
+    """Check that a sweep's unmoved images (0 and 360 degrees) give what they gave before."""
     identity = {name for name, element in elements_of(report).items() if element == IDENTITY}
     errors = [error for error in report.gating_output.errors if error.element in identity]
-    worst = max((error.error for error in errors if error.error is not None), default=None)
-    passed = all(error.class_ == "exact" for error in errors)
+    known = [error.error for error in errors if error.error is not None]
+    worst = max(known, default=None)
+    # Not the class: a rerun of few images may find a random model the same by chance.
+    passed = len(known) == len(errors) and (worst or 0.0) <= CONTROL_LIMIT
     rows = (
         f"the control rows ({', '.join(sorted(identity))})"
         if identity
         else "no control row (0 or 360 degrees)"
     )
-    return GateCheck("control", worst, 0.0, passed, f"the error of {rows} is {format_error(worst)}")
+    return GateCheck("control", worst, CONTROL_LIMIT, passed, f"the error of {rows} is {format_error(worst)}")
 
 
 def _errors(report: Report, limits: Limits) -> list[GateCheck]:

@@ -157,6 +157,28 @@ def test_a_network_that_does_not_follow_translations_has_no_floor_and_is_unresol
     assert "translations" in report.gating_output.no_floor
 
 
+@pytest.mark.parametrize("boundary", ["disc", "zeros"])
+def test_a_model_of_one_batch_size_has_the_floor_of_any_batch_size(boundary: Boundary) -> None:
+    """The floor's images are given to it in parts, padded where they are too few."""
+
+    class Fixed(nn.Module):
+        """Two isotropic layers that take four images and no other number."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = isotropic(0)
+
+        def forward(self, image: Tensor) -> Tensor:
+            """Return maps (4, 6, H, W)."""
+            maps: Tensor = self.network(image.view(4, 3, 33, 33))
+            return maps
+
+    options = {"space": SpaceOptions(boundary, floor_samples=6)}
+    free, fixed = (sweep(model, "45", **options).gating_output for model in (isotropic(0), Fixed()))
+    assert fixed.errors[0].floor == pytest.approx(free.errors[0].floor, rel=1e-4)
+    assert fixed.errors[0].error == pytest.approx(free.errors[0].error, rel=1e-4)
+
+
 def test_without_floor_samples_nothing_resampled_is_judged() -> None:
     """--floor-samples 0 leaves the errors and no class that needs a floor."""
     report = sweep(blur(0), "30", space=SpaceOptions(floor_samples=0))
@@ -512,3 +534,18 @@ def test_wrong_requests_get_one_error_and_their_code(
     assert ended.returncode == code
     assert all(part in text for part in parts), text
     assert not list(tmp_path.iterdir())
+
+
+def test_render_shows_a_saved_sweep_and_says_which_picture_it_cannot_draw(
+    digits: Path, tmp_path: Path, eqaudit: Callable[..., Any]
+) -> None:
+    """The same table as the audit printed, and every picture but the one that needs the model."""
+    arguments = ("--data", str(digits), "--angles", "0,45,90", "--json", "sweep.json")
+    audited = eqaudit("sweep-angles", str(FIXTURES / "models" / "lenet5.pt"), *arguments, cwd=tmp_path)
+    rendered = eqaudit("render", "sweep.json", "--plots", "pictures", cwd=tmp_path)
+    assert (audited.returncode, rendered.returncode) == (0, 0)
+    assert rendered.stdout == audited.stdout
+    assert b"worst.png" in rendered.stderr
+    drawn = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert "error.png" in drawn
+    assert "worst.png" not in drawn

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from eqaudit.cli.flags import Plots, Quiet
-from eqaudit.cli.output import check_folder, require_stdout, stdout_style, write_pictures, write_stdout
+from eqaudit.cli.output import (
+    check_folder,
+    require_stdout,
+    stdout_style,
+    write_pictures,
+    write_stderr,
+    write_stdout,
+)
 from eqaudit.errors import DataError, ExitCode
 from eqaudit.report import Audited, from_json
 from eqaudit.reporters.terminal import render_report, render_verdict
@@ -36,6 +43,8 @@ def render(
     found = from_json(_read(report), report)
     if plots is not None:
         write_pictures(plots, Audited(found))
+        if found.kind == "sweep":
+            write_stderr("worst.png needs the model and its images: only sweep-angles --plots draws it")
     write_stdout((render_verdict if quiet else render_report)(found, stdout_style()))
     return ExitCode.PASSED
 

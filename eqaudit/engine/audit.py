@@ -261,11 +261,12 @@ class _Run:
         images = self._to_device(self.dataset.load(names[::step][: max(samples, 1)]))
         if self.setting.space.margin is None:
             space = dataclasses.replace(
-                self.setting.space, radii=receptive_radii(self.model, images, self.setting)
+                self.setting.space,
+                radii=receptive_radii(self.model, images[: self.setting.fixed_batch], self.setting),
             )
             self.setting = dataclasses.replace(self.setting, space=space)
         if samples:
-            self.floors = measure_floors(self.model, Batch(images), self.setting)
+            self.floors = measure_floors(self.model, images, self.setting)
 
     def _usable(self) -> list[str]:
         skipped = {skipped.name for skipped in self.dataset.skipped}

@@ -20,7 +20,7 @@ from eqaudit.engine.base import Key, Setting
 from eqaudit.engine.references import Batch, Reference, moved_pass, reference_pass
 from eqaudit.groups import Element, Pose
 from eqaudit.loader import AuditModel
-from eqaudit.metrics import Controls, PairNorms, Values, negligible, squared_norms
+from eqaudit.metrics import Controls, PairNorms, Values, join, negligible, squared_norms
 from eqaudit.transforms import RoundTrip, Shift
 
 OFFSETS = ((-0.375, 0.125), (-0.125, -0.375), (0.125, 0.375), (0.375, -0.125))
@@ -89,61 +89,104 @@ def resampled_turn(element: Element, *, square: bool) -> Fraction:
     return element.turn % QUARTER if square else element.turn
 
 
-def measure_floors(model: AuditModel, given: Batch, setting: Setting) -> Floors:
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The controls of a few images: pairs by tensor and move, sizes |F|^2, and what the task made of each."""
+
+    shifts: Mapping[Key, list[PairNorms]]
+    round_trips: Mapping[Key, list[PairNorms]]
+    sizes: Mapping[Key, float]
+    shifted: list[Values | None]
+    returned: list[Values | None]
+
+
+def measure_floors(model: AuditModel, images: torch.Tensor, setting: Setting) -> Floors:
     """Measure the controls on a few images: five shifts a period, a round trip for each turn.
 
-    The images come without window. Those that are shifted get a smaller one, so that no content is lost.
+    The images (B, C, H, W) come without window. Those that are shifted get a smaller one, so that no content
+    is lost. A model of one batch size gets them in parts.
     """
-    square = given.images.shape[-2] == given.images.shape[-1]
+    square = images.shape[-2] == images.shape[-1]
     turns = sorted({resampled_turn(pose.element, square=square) for pose in setting.poses if not pose.exact})
-    batch = Batch(setting.space.window(given.images))
+    parts = [
+        _measure(model, part, turns, setting)
+        for part in torch.split(images, setting.fixed_batch or len(images))
+    ]
+    keys = [key for key in parts[0].shifts if all(key in part.shifts and key in part.sizes for part in parts)]
+    returned = _joined([part.returned for part in parts])
+    return Floors(
+        len(images),
+        square,
+        {key: _floor(key, parts, turns) for key in keys},
+        _joined([part.shifted for part in parts]),
+        dict(zip(turns, returned, strict=True)) if returned else {},
+    )
+
+
+def _measure(model: AuditModel, images: torch.Tensor, turns: list[Fraction], setting: Setting) -> _Part:
+    batch = Batch(setting.space.window(images))
     references = reference_pass(model, batch.images, setting)
-    returned = {turn: moved_pass(model, batch, RoundTrip(turn), references, setting) for turn in turns}
-    shifts: dict[Key, tuple[float, float]] = {}
-    shifted: list[Values] = []
+    returned = [moved_pass(model, batch, RoundTrip(turn), references, setting) for turn in turns]
+    shifts: dict[Key, list[PairNorms]] = {}
+    shifted: list[Values | None] = []
     for period in sorted({setting.space.periods.get(key, 1.0) for key in references}):
-        members, values = _shift(model, given, period, setting)
-        shifts |= members
-        shifted += values
-    by_key = {
-        key: Floor(*shifts[key], dict(zip(turns, _round_trips(reference), strict=True)))
-        for key, reference in references.items()
-        if reference.skipped is None and key in shifts
-    }
-    known = {turn: value for turn, value in returned.items() if value is not None}
-    return Floors(len(given.images), square, by_key, shifted, known)
+        pairs, values = _shift(model, images, period, setting)
+        shifts |= pairs
+        shifted += values if setting.space.periods.get(setting.gating, 1.0) == period else []
+    measured = {key: reference for key, reference in references.items() if reference.skipped is None}
+    return _Part(
+        shifts,
+        {key: reference.compared for key, reference in measured.items()},
+        {key: _size(reference) for key, reference in measured.items()},
+        shifted,
+        returned,
+    )
 
 
 def _shift(
-    model: AuditModel, given: Batch, period: float, setting: Setting
-) -> tuple[dict[Key, tuple[float, float]], list[Values]]:
-    """Return, for each tensor of this period, its errors against shifts within it and against a whole one.
-
-    Beside them what the task makes of the shifts, where the judged output has this period.
-    """
-    batch = Batch(setting.space.window(given.images, margin=period))
+    model: AuditModel, images: torch.Tensor, period: float, setting: Setting
+) -> tuple[dict[Key, list[PairNorms]], list[Values | None]]:
+    """Return, for each tensor of this period, its pairs under shifts within it and, last, by a whole one."""
+    batch = Batch(setting.space.window(images, margin=period))
     everything = reference_pass(model, batch.images, setting)
     members = {key: part for key, part in everything.items() if setting.space.periods.get(key, 1.0) == period}
     values = [
         moved_pass(model, batch, Shift(down * period, right * period), members, setting)
         for down, right in (*OFFSETS, (0.0, 1.0))
     ]
-    errors = {
-        key: (_pooled(reference.compared[:-1]), _pooled(reference.compared[-1:]))
-        for key, reference in members.items()
-        if reference.skipped is None
+    return {key: part.compared for key, part in members.items() if part.skipped is None}, values
+
+
+def _floor(key: Key, parts: list[_Part], turns: list[Fraction]) -> Floor:
+    pairs = [part.shifts[key] for part in parts]
+    size = sum(part.sizes[key] for part in parts)
+    back = {
+        turn: sum(_difference(part.round_trips[key][place]) for part in parts)
+        for place, turn in enumerate(turns)
     }
-    return errors, [value for value in values if value is not None]
+    return Floor(
+        _pooled([pair for moves in pairs for pair in moves[:-1]]),
+        _pooled([moves[-1] for moves in pairs]),
+        {turn: math.sqrt(difference / size) if size else 0.0 for turn, difference in back.items()},
+    )
+
+
+def _joined(parts: list[list[Values | None]]) -> list[Values]:
+    """Append the images of the parts, move by move; nothing where the task made nothing of a move."""
+    moves = [[value for value in column if value is not None] for column in zip(*parts, strict=True)]
+    return [join(column) for column in moves] if all(len(column) == len(parts) for column in moves) else []
 
 
 def _pooled(pairs: list[PairNorms]) -> float:
     """Return the error over several moves; images that are not finite are left out."""
-    difference = sum(float(pair.difference[pair.nonfinite == 0].sum()) for pair in pairs)
+    difference = sum(_difference(pair) for pair in pairs)
     power = sum(float(pair.power[pair.nonfinite == 0].sum()) for pair in pairs)
     return math.sqrt(difference / power) if power else 0.0
 
 
-def _round_trips(reference: Reference) -> list[float]:
-    size = float(np.nansum(squared_norms(torch.nan_to_num(reference.masked(reference.value)))))
-    sums = [float(pair.difference[pair.nonfinite == 0].sum()) for pair in reference.compared]
-    return [math.sqrt(total / size) if size else 0.0 for total in sums]
+def _difference(pair: PairNorms) -> float:
+    return float(pair.difference[pair.nonfinite == 0].sum())
+
+
+def _size(reference: Reference) -> float:
+    return float(np.nansum(squared_norms(torch.nan_to_num(reference.masked(reference.value)))))
