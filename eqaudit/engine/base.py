@@ -59,6 +59,7 @@ class Setting:
     """How the model is called in this audit, and what is compared.
 
     ``fixed_batch`` is the only batch size that the model runs at, or None when it takes any.
+    ``swaps_sides`` says whether some element turns by 90 degrees, which needs square images and maps.
     ``keep`` says which tensors are measured, by key: (``layer`` or ``output``, name, call). ``gating`` is the
     key of the output that is judged, ``task`` how it is read.
     """
@@ -67,15 +68,11 @@ class Setting:
     seed: int
     batch_size: int
     fixed_batch: int | None
+    swaps_sides: bool
     keep: Callable[[Key], bool]
     gating: Key
     space: Space
     task: Task | None = None
-
-    @property
-    def swaps_sides(self) -> bool:
-        """Whether some element turns by 90 degrees, which needs square images and maps."""
-        return any(pose.exact and pose.element.quarter_turns % 2 for pose in self.poses)
 
     @property
     def resamples(self) -> bool:

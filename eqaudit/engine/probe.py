@@ -72,24 +72,22 @@ def make_setting(model: AuditModel, choice: Choice, plan: AuditPlan) -> Setting:
             return True
         return any(_matches(key[1], pattern) for pattern in patterns)
 
-    setting = Setting(
-        poses=plan.poses,
-        seed=plan.inputs.seed,
-        batch_size=choice.fixed_batch or plan.inputs.batch_size,
-        fixed_batch=choice.fixed_batch,
-        keep=keep,
-        gating=("output", "", 0),
-        space=_make_space(plan.space, *_grids(probe, choice.shape[1:])),
-    )
-    if setting.swaps_sides and choice.shape[1] != choice.shape[2]:
+    swaps_sides = any(pose.exact and pose.element.quarter_turns % 2 for pose in plan.poses)
+    if swaps_sides and choice.shape[1] != choice.shape[2]:
         turns = f"--group {plan.group}" if not plan.angles else "--angles"
         raise DataError(
             f"{turns} turns by 90 degrees and needs squares, not {describe_shape(choice.shape)}",
             "leave out 90 and 270 degrees (--group D2), or --resize to a square",
         )
-    gating = _find_gating(probe, plan.output, choice, setting)
     return Setting(
-        setting.poses, setting.seed, setting.batch_size, setting.fixed_batch, keep, gating, setting.space
+        poses=plan.poses,
+        seed=plan.inputs.seed,
+        batch_size=choice.fixed_batch or plan.inputs.batch_size,
+        fixed_batch=choice.fixed_batch,
+        swaps_sides=swaps_sides,
+        keep=keep,
+        gating=_find_gating(probe, plan.output, choice, swaps_sides=swaps_sides),
+        space=_make_space(plan.space, *_grids(probe, choice.shape[1:])),
     )
 
 
@@ -111,7 +109,7 @@ def _make_space(options: SpaceOptions, cells: dict[Key, float], periods: dict[Ke
     )
 
 
-def _find_gating(probe: Probe, name: str, choice: Choice, setting: Setting) -> Key:
+def _find_gating(probe: Probe, name: str, choice: Choice, *, swaps_sides: bool) -> Key:
     outputs = [(key, feature, shape) for key, feature, shape in probe.features if key[0] == "output"]
     if name:
         for key, _, _ in outputs:
@@ -126,7 +124,7 @@ def _find_gating(probe: Probe, name: str, choice: Choice, setting: Setting) -> K
         reason = feature.reason
         if shape is not None:
             try:
-                find_layout((1, *shape), choice.shape[1:], setting.swaps_sides)
+                find_layout((1, *shape), choice.shape[1:], swaps_sides)
             except UnknownLayoutError as error:
                 reason = str(error)
             else:
