@@ -101,8 +101,8 @@ class RunOptions(msgspec.Struct, frozen=True):
 class SpaceOptions(msgspec.Struct, frozen=True):
     """How images and features are turned by angles that are no multiple of 90 degrees.
 
-    ``margin`` is in pixels of the image; None for the boundary's own: none for ``disc``, else the receptive
-    radius. ``floor_samples`` 0 measures no floor.
+    ``margin`` is in pixels of the image; None for the boundary's own: a tenth of the inscribed circle for
+    ``disc``, else the receptive radius. ``floor_samples`` 0 measures no floor.
     """
 
     boundary: Boundary = "disc"

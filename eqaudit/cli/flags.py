@@ -214,7 +214,7 @@ class TurningFlags:
         float | None,
         typer.Option(
             metavar="PIXELS",
-            help="Left out inside the inscribed disc; else 0 for disc, the receptive radius for the others.",
+            help="Left out inside the inscribed circle; else a tenth of it, or the receptive radius.",
             rich_help_panel=TURNING,
         ),
     ] = None

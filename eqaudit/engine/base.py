@@ -15,7 +15,7 @@ from eqaudit.groups import Pose
 from eqaudit.loader import AuditModel, Feature
 from eqaudit.metrics import Task
 from eqaudit.plan import Boundary
-from eqaudit.transforms import DISC, Resampler, disc_mask, disc_window
+from eqaudit.transforms import Resampler, disc_mask, disc_window
 
 Progress = Callable[[str, int, int], None]
 Key = tuple[str, str, int]
@@ -26,8 +26,9 @@ class Space:
     """How images and features are moved where pixels do not move to pixels.
 
     ``cells`` is the side of one cell of each tensor in pixels of the image, ``periods`` that of the
-    coarsest grid on its way. ``margin`` is in those pixels too; None leaves it to ``radii``, the receptive
-    radius of each tensor, which only borders that are filled need.
+    coarsest grid on its way. ``margin`` is in those pixels too: what lies further out than the inscribed
+    circle less the margin is no content of a ``disc``, and counts nowhere. None leaves it to ``radii``, the
+    receptive radius of each tensor, which only borders that are filled need.
     """
 
     images: Resampler
@@ -45,13 +46,13 @@ class Space:
         """
         if self.boundary != "disc":
             return images
-        return images * disc_window(images.shape[-2], images.shape[-1], margin).to(images)
+        whole = (self.margin or 0.0) + margin
+        return images * disc_window(images.shape[-2], images.shape[-1], whole).to(images)
 
     def mask(self, key: Key, height: int, width: int) -> torch.Tensor:
-        """Return the valid mask of a map, (H, W) bool: the window's or the inscribed disc, less margin."""
+        """Return the valid mask of a map, (H, W) bool: the inscribed disc less the margin."""
         margin = self.radii.get(key, 0.0) if self.margin is None else self.margin
-        share = DISC if self.boundary == "disc" else 1.0
-        return disc_mask(height, width, margin / self.cells.get(key, 1.0), share)
+        return disc_mask(height, width, margin / self.cells.get(key, 1.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ def _describe_group(report: Report) -> str:
 
 def _describe_resampling(found: Resampling) -> str:
     methods = dict.fromkeys([found.interpolation, found.feature_interpolation])
-    margin = "the receptive radius" if found.margin is None else f"{found.margin:g} px"
+    margin = "the receptive radius" if found.margin is None else f"{found.margin:.3g} px"
     parts = [f"{' and '.join(methods)} resampling", f"boundary {found.boundary}, margin {margin}"]
     parts.append(f"floor from {found.floor_images} images" if found.floor_images else "no floor measured")
     if found.window is not None and found.window.error is not None:

@@ -3,10 +3,9 @@
 from eqaudit.transforms.actions import Action, RoundTrip, Shift, act, is_exact
 from eqaudit.transforms.layouts import Layout, UnknownLayoutError, find_layout
 from eqaudit.transforms.resampling import Resampler
-from eqaudit.transforms.windows import DISC, disc_mask, disc_window
+from eqaudit.transforms.windows import disc_mask, disc_window
 
 __all__ = [
-    "DISC",
     "Action",
     "Layout",
     "Resampler",

@@ -4,13 +4,6 @@ import math
 
 import torch
 
-DISC = 0.9
-"""Radius of the window's disc, as a share of that of the inscribed circle.
-
-The ring that is left empty keeps what a network does at the border of its maps (padding, above all where
-features without content are not zero) away from the picture: with it the error of truly equivariant
-networks is their floor, without it up to three times that (tests/calibration/floors.py).
-"""
 TAPER = 0.2
 """Share of the disc's radius over which the window falls from 1 to 0."""
 
@@ -18,17 +11,17 @@ TAPER = 0.2
 def disc_window(height: int, width: int, margin: float = 0.0) -> torch.Tensor:
     """Return a smooth disc, (H, W) in float64: 1 inside, a squared cosine to 0 at its rim.
 
-    ``margin`` makes the circle smaller, in pixels. Only a picture that vanishes outside of a disc has turned
-    copies that compose as the turns do.
+    The rim is the inscribed circle less ``margin`` pixels. Only a picture that vanishes outside of a disc has
+    turned copies that compose as the turns do.
     """
-    radius = max(DISC * min(height, width) / 2 - margin, 1.0)
+    radius = max(min(height, width) / 2 - margin, 1.0)
     edge = (_distances(height, width) / radius - (1 - TAPER)) / TAPER
     return torch.cos(edge.clamp(0, 1) * (math.pi / 2)).square()
 
 
-def disc_mask(height: int, width: int, margin: float = 0.0, share: float = 1.0) -> torch.Tensor:
-    """Return where a turned map is known, (H, W) bool: a share of the inscribed disc, less a margin."""
-    return _distances(height, width) <= share * min(height, width) / 2 - margin
+def disc_mask(height: int, width: int, margin: float = 0.0) -> torch.Tensor:
+    """Return where a turned map is known, (H, W) bool: the inscribed disc less ``margin`` cells."""
+    return _distances(height, width) <= min(height, width) / 2 - margin
 
 
 def _distances(height: int, width: int) -> torch.Tensor:

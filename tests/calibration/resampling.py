@@ -22,11 +22,12 @@ from torch import Tensor
 
 from eqaudit.data import open_images
 from eqaudit.plan import InputOptions, Method
-from eqaudit.transforms import DISC, Resampler, disc_mask, disc_window
+from eqaudit.transforms import Resampler, disc_mask, disc_window
 
 ANGLES = (5, 15, 22, 30, 45)
 SECOND = Fraction(11, 360)
 REPEATS = 5
+MARGIN = 0.05
 
 Turn = Callable[[Tensor, Fraction], Tensor]
 
@@ -57,7 +58,7 @@ def _shear(images: Tensor, slope: float) -> Tensor:
 
 def measure(turn: Turn, images: Tensor) -> tuple[float, float, float]:
     """Return round trip and composition errors (means over angles), and seconds."""
-    mask = disc_mask(images.shape[-2], images.shape[-1], share=DISC)
+    mask = disc_mask(images.shape[-2], images.shape[-1], MARGIN * images.shape[-1])
 
     def size(difference: Tensor) -> float:
         return float((difference * mask).norm() / (images * mask).norm())
@@ -80,7 +81,9 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=128)
     side = parser.parse_args().side
     dataset = open_images(InputOptions(samples=32)).prepare((1, side, side))
-    images = torch.from_numpy(next(iter(dataset.batches(32))).images).double() * disc_window(side, side)
+    images = torch.from_numpy(next(iter(dataset.batches(32))).images).double() * disc_window(
+        side, side, MARGIN * side
+    )
     turns: dict[str, Turn] = {name: Resampler(name, "blank").turn for name in get_args(Method)}
     turns["three-shear Fourier"] = fourier
     found = {name: measure(partial(turn), images) for name, turn in turns.items()}
