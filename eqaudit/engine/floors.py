@@ -81,7 +81,8 @@ class Floors:
             return None
         size = f"{floor.whole_period:.2g}"
         shift = "a shift by one cell of its coarsest grid"
-        return f"no floor: it does not follow translations either ({shift} errs by {size})"
+        why = f"it does not follow translations either ({shift} errs by {size}"
+        return f"no floor: {why}; if padding is to blame, a larger --margin tells)"
 
 
 def resampled_turn(element: Element, *, square: bool) -> Fraction:
