@@ -61,8 +61,8 @@ class Setting:
 
     ``fixed_batch`` is the only batch size that the model runs at, or None when it takes any.
     ``swaps_sides`` says whether some element turns by 90 degrees, which needs square images and maps.
-    ``keep`` says which tensors are measured, by key: (``layer`` or ``output``, name, call). ``gating`` is the
-    key of the output that is judged, ``task`` how it is read.
+    ``keep`` says which tensors are measured, by key: (``layer`` or ``output``, name, call); ``layers`` if
+    any layer is. ``gating`` is the key of the output that is judged, ``task`` how it is read.
     """
 
     poses: tuple[Pose, ...]
@@ -71,6 +71,7 @@ class Setting:
     fixed_batch: int | None
     swaps_sides: bool
     keep: Callable[[Key], bool]
+    layers: bool
     gating: Key
     space: Space
     task: Task | None = None
@@ -109,10 +110,15 @@ def run_on(
 def stream(
     model: AuditModel, images: torch.Tensor, setting: Setting, receive: Callable[[Key, Feature], None]
 ) -> None:
-    """Run the model and hand over the feature of each tap, then each output tensor, with its key."""
-    outputs = run_on(
-        model, images, setting, lambda feature: receive(("layer", feature.name, feature.call), feature)
-    )
+    """Run the model and hand over the feature of each tap, then each output tensor, with its key.
+
+    Where no layer is measured the model runs as it is, without taps.
+    """
+
+    def on_feature(feature: Feature) -> None:
+        receive(("layer", feature.name, feature.call), feature)
+
+    outputs = run_on(model, images, setting, on_feature if setting.layers else None)
     for output in outputs:
         receive(("output", output.name, output.call), output)
 

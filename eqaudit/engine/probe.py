@@ -94,6 +94,7 @@ def make_setting(model: AuditModel, choice: Choice, plan: AuditPlan) -> Setting:
         fixed_batch=choice.fixed_batch,
         swaps_sides=swaps_sides,
         keep=keep,
+        layers=bool(patterns) or not plan.layers,
         gating=_find_gating(probe, plan.output, choice, swaps_sides=swaps_sides),
         space=_make_space(plan.space, choice.shape[1:], *_grids(probe, choice.shape[1:])),
     )
