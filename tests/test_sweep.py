@@ -192,7 +192,7 @@ def test_the_floor_factor_moves_the_line_between_the_classes() -> None:
 
 
 def test_a_small_error_of_an_output_that_hardly_changes_is_not_at_the_floor() -> None:
-    """An untrained pooled network errs by less than 0.01, and by much more than 2 % of chance."""
+    """An untrained pooled network errs by less than 0.01, and by much more than 1 % of chance."""
     report = sweep(FIXTURES / "models" / "untrained_pooled_cnn.pt", "45", photographs(16, 32))
     (error,) = report.gating_output.errors
     assert error.error is not None
