@@ -464,6 +464,19 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_an_empty_image_is_skipped_also_where_the_floor_would_have_used_it(tmp_path: Path) -> None:
+    """A picture that only its pixels give away costs nothing but itself."""
+    for number, image in enumerate(photographs(6)):
+        pixels = (image.transpose(1, 2, 0) * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    Image.new("RGB", (33, 33), "grey").save(tmp_path / "3.png")
+    report = sweep(blur(0), "45", str(tmp_path), space=SpaceOptions(floor_samples=6), batch_size=2)
+    assert [skipped.name for skipped in report.inputs.skipped] == ["3.png"]
+    assert report.inputs.samples == 5
+    assert report.resampling is not None
+    assert report.resampling.floor_images == 5
+
+
 def test_the_command_writes_table_json_csv_and_pictures(
     digits: Path, tmp_path: Path, eqaudit: Callable[..., Any]
 ) -> None:

@@ -1,5 +1,6 @@
 """The chosen images in batches: what could not be used is recorded, and what was done is said."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -109,6 +110,24 @@ class Dataset:
             yield self._batch(pending)
         if not usable:
             raise none_left(self.skipped)
+
+    def sample(self, count: int) -> NDArray[np.float32]:
+        """Return up to ``count`` usable images spread over the set, as ``(B, C, H, W)``.
+
+        Images that cannot be read are passed over; `batches` records them when it comes to them.
+        """
+        known = {skip.name for skip in self.skipped}
+        names = [name for name in self.names if name not in known]
+        spread = names[:: max(1, len(names) // count)]
+        images: list[NDArray[np.float32]] = []
+        for name in dict.fromkeys([*spread, *names]):
+            if len(images) == count:
+                break
+            with contextlib.suppress(Unreadable):
+                images.append(self._image(name))
+        if not images:
+            raise DataError("no image can be read any more: they changed while they were used", "run again")
+        return np.stack(images)
 
     def load(self, names: Sequence[str]) -> NDArray[np.float32]:
         """Return these images again, as ``(B, C, H, W)``; raises DataError if one is gone."""

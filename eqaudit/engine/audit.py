@@ -255,10 +255,8 @@ class _Run:
         samples = self.plan.space.floor_samples
         if not self.setting.resamples:
             return
-        names = self._usable()
-        step = max(1, len(names) // max(samples, 1))
         progress("measuring the floor", 0, 0)
-        images = self._to_device(self.dataset.load(names[::step][: max(samples, 1)]))
+        images = self._to_device(self.dataset.sample(max(samples, 1)))
         if self.setting.space.margin is None:
             space = dataclasses.replace(
                 self.setting.space,
@@ -267,10 +265,6 @@ class _Run:
             self.setting = dataclasses.replace(self.setting, space=space)
         if samples:
             self.floors = measure_floors(self.model, images, self.setting)
-
-    def _usable(self) -> list[str]:
-        skipped = {skipped.name for skipped in self.dataset.skipped}
-        return [name for name in self.dataset.names if name not in skipped]
 
     def _check_targets(self, loaded: Loaded) -> None:
         if loaded.targets is None or self.setting.task is None:
