@@ -536,6 +536,7 @@ def test_per_image_rows_go_into_the_csv(digits: Path, tmp_path: Path, eqaudit: C
         (["--labels", ""], 2, ["--labels is empty"]),
         (["--csv", "no/such/folder.csv"], 2, ["no/such"]),
         (["--boundary", "torus"], 2, ["boundary"]),
+        (["--json", "out", "--csv", "./out"], 2, ["--json and --csv both write"]),
     ],
 )
 def test_wrong_requests_get_one_error_and_their_code(

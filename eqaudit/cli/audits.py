@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -20,7 +21,7 @@ from eqaudit.cli.output import (
     write_stdout,
 )
 from eqaudit.cli.progress import model_output, progress_bar
-from eqaudit.errors import ExitCode
+from eqaudit.errors import ExitCode, UsageError
 from eqaudit.gate import Limits, exit_code, incomplete, judge
 from eqaudit.plan import AuditPlan
 from eqaudit.report import Audited, to_json
@@ -46,6 +47,8 @@ class Writers:
             check_output(per_image_path(str(self.json)), inputs)
         if self.csv is not None:
             check_output(self.csv, inputs, option="--csv")
+            if self.json not in {None, "-"} and Path(self.csv).resolve() == Path(str(self.json)).resolve():
+                raise UsageError(f"--json and --csv both write {self.csv}", "give each a file of its own")
         if self.plots is not None:
             check_folder(self.plots)
 

@@ -247,8 +247,7 @@ def _dice(parts: tuple[Values | None, ...]) -> list[float | None] | None:
     rows = [part for part in parts if isinstance(part, SegmentationValues)]
     if len(rows) < len(parts):
         return None
-    values = [np.where(part.finite, part.dice.mean(axis=1), np.nan) for part in rows]
-    return [finite_or_none(value) for value in np.concatenate(values)]
+    return [finite_or_none(value) for value in np.concatenate([part.image_dice for part in rows])]
 
 
 def _kept(values: Values) -> NDArray[np.float64] | None:

@@ -20,7 +20,7 @@ def worst_case(unit: Unit, setting: Setting) -> tuple[str, Pose] | None:
     values = []
     for part in unit.values:
         if isinstance(setting.task, SegmentationTask):
-            rows = [value.dice.mean(axis=1) for value in part.moved if isinstance(value, SegmentationValues)]
+            rows = [value.image_dice for value in part.moved if isinstance(value, SegmentationValues)]
             values.append(1 - np.array(rows))
         elif setting.gating in part.norms:
             values.append(np.array([image_errors(norms) for norms in part.norms[setting.gating]]))
@@ -31,9 +31,7 @@ def worst_case(unit: Unit, setting: Setting) -> tuple[str, Pose] | None:
     return unit.names[image], setting.poses[pose]
 
 
-def draw_worst(
-    model: AuditModel, image: torch.Tensor, name: str, pose: Pose, setting: Setting
-) -> Panel | None:
+def draw_worst(model: AuditModel, image: torch.Tensor, name: str, pose: Pose, setting: Setting) -> Panel:
     """Run one image (1, C, H, W), windowed already, and its moved copy; return the pictures."""
     moved = act(pose.element, image, setting.space.images).contiguous()
     outputs = [_output(model, part, setting) for part in (image, moved)]
@@ -52,7 +50,7 @@ def draw_worst(
         difference = difference * setting.space.mask(setting.gating, *difference.shape[-2:]).to(difference)
     parts = {"x": image[0], "T x": moved[0], "f(x)": shown[0], "f(T x)": shown[1], "T f(x)": expected}
     pictures = [_picture(title, part) for title, part in parts.items()]
-    what = {True: "masks", False: "output"}[isinstance(setting.task, SegmentationTask)]
+    what = "masks" if isinstance(setting.task, SegmentationTask) else "output"
     return Panel(
         name,
         pose.name,

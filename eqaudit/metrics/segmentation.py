@@ -40,6 +40,11 @@ class SegmentationValues:
         return _overlap(2 * self.both, self.expected + self.found)
 
     @property
+    def image_dice(self) -> Floats:
+        """Dice of each image, the mean over classes, (B,); NaN where the scores are not finite."""
+        return np.where(self.finite, self.dice.mean(axis=1), np.nan)
+
+    @property
     def iou(self) -> Floats:
         """Intersection over union, likewise."""
         return _overlap(self.both, self.expected + self.found - self.both)
