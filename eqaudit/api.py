@@ -25,6 +25,7 @@ from eqaudit.plan import (
     parse_angles,
     parse_data,
     parse_group,
+    parse_layout,
     parse_model,
 )
 from eqaudit.report import Audited, Report
@@ -43,6 +44,7 @@ def audit(
     space: SpaceOptions = SPACE,
     task: TaskOptions = TASK,
     layers: tuple[str, ...] = (),
+    layouts: tuple[str, ...] = (),
     output: str = "",
     max_error: float | None = None,
     device: str = "cpu",
@@ -70,6 +72,8 @@ def audit(
         What the model is for, and how its output is read.
     layers
         Glob patterns of layers to measure; every layer when empty.
+    layouts
+        What the dimensions of layers are, where it is not found: ``("blocks.*=BND",)``.
     output
         Which output is judged; the first when empty.
     max_error
@@ -101,16 +105,17 @@ def audit(
     given = isinstance(data, (np.ndarray, torch.Tensor))
     options = InputOptions(**inputs) if given else InputOptions(data=parse_data(str(data)), **inputs)
     plan = AuditPlan(
-        spec,
-        options,
-        RunOptions(device),
-        parse_group(group),
-        parse_angles(angles) if angles else (),
-        mirror,
-        space,
-        task,
-        layers,
-        output,
+        model=spec,
+        inputs=options,
+        run=RunOptions(device),
+        group=parse_group(group),
+        angles=parse_angles(angles) if angles else (),
+        mirror=mirror,
+        space=space,
+        task=task,
+        layers=layers,
+        layouts=tuple(parse_layout(text) for text in layouts),
+        output=output,
     )
     if targets is not None and not given:
         raise UsageError("targets go with images in memory", "give --labels or --masks by InputOptions.truth")

@@ -8,8 +8,10 @@ import msgspec
 
 from eqaudit.errors import ExitCode
 from eqaudit.groups import IDENTITY
+from eqaudit.holding import elements_of, holding_groups, names_of
+from eqaudit.plan import AUTO, AUTO_GROUPS
 from eqaudit.report import DETERMINISM_LIMIT, HOLDING, Gate, GateCheck, Report
-from eqaudit.verdict import conclude, elements_of, format_error
+from eqaudit.verdict import conclude, format_error
 
 CONTROL_LIMIT = 1e-6
 """Error of an unmoved image: 0, but for the order in which several threads add."""
@@ -121,7 +123,23 @@ def _errors(report: Report, limits: Limits) -> list[GateCheck]:
         checks.append(
             _largest("max normalised error", "share of chance", shares, limits.max_normalised_error)
         )
-    return checks or [_holds(report)]
+    return checks or [_some_group_holds(report) if report.group.name == AUTO else _holds(report)]
+
+
+def _some_group_holds(report: Report) -> GateCheck:
+    """Check that any of the groups that ``auto`` tries holds."""
+    largest = [group for group in holding_groups(report) if group.moving]
+    many = len(largest) > 1
+    tried = ", ".join(AUTO_GROUPS)
+    reason = (
+        f"{names_of(largest)} {'hold' if many else 'holds'} on {report.gating_output.name}, "
+        f"the largest of those tried"
+        if largest
+        else f"one of {tried} must hold on {report.gating_output.name}: none does"
+    )
+    return GateCheck(
+        "group holds", names_of(holding_groups(report)), f"one of {tried}", bool(largest), reason
+    )
 
 
 def _holds(report: Report) -> GateCheck:

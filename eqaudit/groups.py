@@ -163,6 +163,13 @@ def group_poses(group: Group) -> tuple[Pose, ...]:
     return tuple(Pose(str(g), g.degrees, g) for g in group.moving or group.elements)
 
 
+def element_poses(elements: Iterable[Element]) -> tuple[Pose, ...]:
+    """Return a pose for each element, once: the turns by angle, then the mirrored ones."""
+    return tuple(
+        Pose(str(g), g.degrees, g) for g in sorted(set(elements), key=lambda g: (g.mirrored, g.turn))
+    )
+
+
 def angle_poses(angles: Iterable[Fraction], *, mirror: bool) -> tuple[Pose, ...]:
     """Return a pose for each angle in degrees, then, with ``mirror``, the mirrored ones.
 

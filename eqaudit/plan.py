@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from eqaudit.errors import DataError, ModelError, UsageError
-from eqaudit.groups import Group, Pose, angle_poses, group_poses
+from eqaudit.groups import Element, Group, Pose, angle_poses, element_poses, group_poses, spanned_group
 
 IDENTIFIER = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 BUILTIN_SETS = ("photos", "tissue")
@@ -58,6 +58,9 @@ Boundary = Literal["disc", "reflect", "zeros"]
 TaskName = Literal["auto", "classification", "segmentation", "dense", "embedding"]
 Scores = Literal["auto", "logits", "probabilities"]
 NO_LAYERS = "none"
+USUAL_ORDERS = (8, 12, 16, 24)
+AUTO = "auto"
+AUTO_GROUPS = ("D1", "C2", "C4", "D4", "C8", "D8", "C16")
 LARGEST_ANGLE = 360
 MOST_ANGLES = 1_440
 DataSpec = BuiltinData | PathData | PythonObject
@@ -122,10 +125,18 @@ class TaskOptions(msgspec.Struct, frozen=True):
     with_background: bool = False
 
 
+class LayoutRule(msgspec.Struct, frozen=True):
+    """What the dimensions of some layers are: one letter for each, of the layers that match a pattern."""
+
+    pattern: str
+    letters: str
+
+
 class AuditPlan(msgspec.Struct, frozen=True, tag="audit"):
     """One audit: the model, the images, how they are turned, and what is measured.
 
-    ``angles``, in degrees, make a sweep; without them the elements of ``group`` are measured.
+    ``angles``, in degrees, make a sweep; without them the elements of ``group`` are measured. The group
+    ``auto`` is all of `AUTO_GROUPS`. ``layouts`` fix what the dimensions of layers are.
     """
 
     model: ModelSpec
@@ -137,6 +148,7 @@ class AuditPlan(msgspec.Struct, frozen=True, tag="audit"):
     space: SpaceOptions = SpaceOptions()
     task: TaskOptions = TaskOptions()
     layers: tuple[str, ...] = ()
+    layouts: tuple[LayoutRule, ...] = ()
     output: str = ""
     command: tuple[str, ...] = ()
 
@@ -145,7 +157,30 @@ class AuditPlan(msgspec.Struct, frozen=True, tag="audit"):
         """Every pose that is compared with the unmoved image."""
         if self.angles:
             return angle_poses(self.angles, mirror=self.mirror)
+        if self.group == AUTO:
+            tried = [Group.named(name) for name in AUTO_GROUPS]
+            return element_poses(element for group in tried for element in group.moving)
         return group_poses(Group.named(self.group))
+
+    @property
+    def spanned(self) -> Group:
+        """The smallest Cn or Dn that holds every pose, and of a sweep the quarter turns too."""
+        elements = [pose.element for pose in self.poses]
+        return spanned_group([*elements, *Group(4).elements] if self.angles else elements)
+
+    @property
+    def base_turns(self) -> tuple[Element, ...]:
+        """The resampled turns at which the action of channels is fitted: it is composed at all others.
+
+        A sweep does not say which turns its model knows, so the usual ones are tried.
+        """
+        if all(pose.exact for pose in self.poses):
+            return ()
+        orders = {self.spanned.rotations}
+        if self.angles:
+            orders = {order for order in orders if order <= max(USUAL_ORDERS)} | set(USUAL_ORDERS)
+        turns = [Element(mirrored=False, k=1, n=order) for order in sorted(orders)]
+        return tuple(turn for turn in turns if not turn.exact)
 
 
 class LayersPlan(msgspec.Struct, frozen=True, tag="layers"):
@@ -253,8 +288,50 @@ def _parse_arguments(arguments: list[str]) -> dict[str, Any]:
 
 
 def parse_group(text: str) -> str:
-    """Check a group's name and return it in upper case; raises UsageError when there is no such group."""
-    return Group.named(text.upper()).name
+    """Check a group's name, return it in upper case, or ``auto``; raises UsageError for no such group."""
+    return AUTO if text.lower() == AUTO else Group.named(text.upper()).name
+
+
+def parse_layout(text: str) -> LayoutRule:
+    """Read ``PATTERN=LETTERS``, as in ``blocks.*=BND``.
+
+    Raises
+    ------
+    UsageError
+        There is no ``=``, or the letters are no layout.
+    """
+    pattern, equals, letters = text.rpartition("=")
+    if not equals or not pattern:
+        raise UsageError(f"--layout {text!r} is not PATTERN=LETTERS", "for example --layout 'blocks.*=BND'")
+    problem = letters_problem(letters)
+    if problem:
+        raise UsageError(
+            f"--layout {text!r}: {problem}",
+            "B is the batch, H and W are space, or N counts tokens; any other letter is a channel dimension",
+        )
+    return LayoutRule(pattern, letters)
+
+
+def letters_problem(letters: str) -> str | None:
+    """Say why letters name no layout, whatever the shape; None where they do.
+
+    Examples
+    --------
+    >>> letters_problem("BCWH")
+    'expected H and W side by side, H first, got BCWH'
+    """
+    if not re.fullmatch("[A-Z]+", letters):
+        return f"expected capital letters such as BCHW, got {letters!r}"
+    if letters[0] != "B":
+        return f"expected B, the batch, first, got {letters}"
+    repeated = [letter for letter in letters if letters.count(letter) > 1]
+    if repeated:
+        return f"expected each letter once, got {repeated[0]} {letters.count(repeated[0])} times"
+    if ("H" in letters or "W" in letters) and "HW" not in letters:
+        return f"expected H and W side by side, H first, got {letters}"
+    if "N" in letters and "H" in letters:
+        return f"expected either N, the tokens, or H and W, got {letters}"
+    return None
 
 
 def parse_angles(text: str) -> tuple[Fraction, ...]:

@@ -116,12 +116,59 @@ class ElementError(Record, frozen=True):
     nonfinite: int
 
 
-class Representation(Record, frozen=True):
-    """How the channels of a layer turn with the image; ``trivial`` means not at all."""
+class FieldCount(Record, frozen=True):
+    """How many fields of one kind a layer has, and the channels of each."""
 
-    kind: Literal["trivial"]
+    name: str
+    size: int
+    count: int
+
+
+class Roll(Record, frozen=True):
+    """A turn that moves channels along an axis of ``length`` by ``shift``, cyclically.
+
+    ``axis`` is ``last``, ``first``, or, of a layer with several channel axes, its number from 1.
+    """
+
+    element: str
+    axis: str
+    length: int
+    shift: int
+
+
+class ChannelAction(Record, frozen=True):
+    """What one generator of the group does to the channels: channel c becomes what ``source[c]`` was."""
+
+    element: str
+    source: list[int]
+
+
+class Representation(Record, frozen=True):
+    """How the channels of a layer turn with the image.
+
+    ``trivial`` means not at all. ``permutation`` and ``orthogonal`` are used at every element of ``group``,
+    which has ``order`` elements; elsewhere channels are read as plain maps. ``vacuous`` is an orthogonal
+    action before the first nonlinearity that no later layer confirms, ``undetermined`` what too few images or
+    too many channels leave open; ``degenerate`` layers do not depend on the image. None of them is used.
+    ``fit_error`` is the larger of the errors, at the generators, of each half of the images under the fit of
+    the other; ``relation_error`` says by how much the group's relations fail in the data; both are relative
+    to the spread of the features. ``fields`` are what the action consists of, ``actions`` the permutations of
+    the generators. ``off_grid`` says what is used at angles that resample, ``reason`` why nothing is used.
+    """
+
+    kind: Literal["trivial", "permutation", "orthogonal", "vacuous", "undetermined", "degenerate"]
     order: int
     relation_error: float | None = None
+    group: str = "C1"
+    words: str = "unchanged"
+    fields: list[FieldCount] = []
+    axis: str | None = None
+    roll: Roll | None = None
+    fit_error: float | None = None
+    images: int = 0
+    actions: list[ChannelAction] = []
+    off_grid: Literal["permutation", "orthogonal", "interpolated"] | None = None
+    reason: str | None = None
 
 
 class Layer(Record, frozen=True):
@@ -362,12 +409,31 @@ class ElementClass(Record, frozen=True):
     class_: Class = msgspec.field(name="class")
 
 
+class LayerRange(Record, frozen=True):
+    """Layers in order of execution, from ``first`` to ``last``, at which the same group holds.
+
+    ``group`` is C1 where nothing does; ``by`` says how channels turn in them, as in ``a regular
+    representation``.
+    """
+
+    first: str
+    last: str
+    group: str
+    by: str
+
+
 class Verdict(Record, frozen=True):
-    """The largest group that holds on the gating output, and one sentence to quote."""
+    """The largest group that holds on the gating output, and one sentence to quote.
+
+    ``by_layer`` are the layers in ranges; ``broken_from`` is the first layer from which on the group that
+    held before holds no more, None where it holds to the end.
+    """
 
     holds: str
     sentence: str
     by_element: list[ElementClass]
+    by_layer: list[LayerRange] = []
+    broken_from: str | None = None
 
 
 class GateCheck(Record, frozen=True):
@@ -457,11 +523,25 @@ class Report(Record, frozen=True, kw_only=True):
         return next(output for output in self.outputs if output.gating)
 
 
+class ActionPicture(Record, frozen=True):
+    """What one element does to the channels of one layer, to be drawn: float32 values of a matrix (C, C)."""
+
+    layer: str
+    words: str
+    element: str
+    channels: int
+    values: bytes
+
+
 class Audited(Record, frozen=True):
-    """What an audit gives: the report, and of a sweep the worst case to be drawn."""
+    """What an audit gives: the report, and what can be drawn only by whoever has the images and the model.
+
+    ``panel`` is the worst case of a sweep; ``actions`` are those of layers whose channels turn.
+    """
 
     report: Report
     panel: Panel | None = None
+    actions: list[ActionPicture] = []
 
 
 def describe_shape(shape: Sequence[int] | None) -> str:

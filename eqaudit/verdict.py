@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from fractions import Fraction
+from collections.abc import Iterable
 from typing import get_args
 
-from eqaudit.groups import LARGEST_ORDER, Element, Group, maximal_holding, spanned_group
+from eqaudit.groups import Group
+from eqaudit.holding import (
+    NOTHING,
+    broken_from,
+    describe_ranges,
+    holding_groups,
+    is_part,
+    layer_ranges,
+    names_of,
+    tried_groups,
+    turns_channels,
+)
+from eqaudit.plan import AUTO, AUTO_GROUPS
 from eqaudit.report import (
     HOLDING,
     Class,
     Determinism,
     ElementClass,
     ElementError,
-    GroupElement,
+    LayerRange,
+    Output,
     Report,
+    Representation,
     Verdict,
 )
-
-TURN_TOLERANCE = 1e-9
 
 
 def conclude(report: Report) -> Verdict:
@@ -35,29 +47,12 @@ def conclude(report: Report) -> Verdict:
         )
     if any(error.nonfinite for error in output.errors):
         return Verdict("C1", _not_finite(output.errors), classes)
-    sentence = _sweep_sentence(report) if report.kind == "sweep" else _sentence(report)
-    return Verdict(_names(holding_groups(report)), sentence, classes)
-
-
-def elements_of(report: Report) -> dict[str, Element]:
-    """Return the elements of a report by name, the identity of a group too."""
-    return {pose.name: _element(pose) for pose in report.group.elements}
-
-
-def _element(pose: GroupElement) -> Element:
-    # Degrees are written as a float; no group has more elements than this, and no angle more decimals.
-    turn = Fraction(pose.degrees / 360).limit_denominator(LARGEST_ORDER)
-    if abs(float(turn * 360) - pose.degrees) > TURN_TOLERANCE:
-        turn = Fraction(pose.degrees).limit_denominator(10**6) / 360
-    return Element(pose.mirrored, turn.numerator, turn.denominator)
-
-
-def holding_groups(report: Report) -> tuple[Group, ...]:
-    """Return the maximal groups that hold on the gating output, the largest first."""
-    classes = {error.element: error.class_ for error in report.gating_output.errors}
-    held = frozenset(element for name, element in elements_of(report).items() if classes.get(name) in HOLDING)
-    group = spanned_group(elements_of(report).values())
-    return maximal_holding(group, held)
+    ranges = layer_ranges(report)
+    if report.kind == "sweep":
+        sentence = _sweep_sentence(report)
+    else:
+        sentence = (_auto_sentence if report.group.name == AUTO else _sentence)(report, ranges)
+    return Verdict(names_of(holding_groups(report)), sentence, classes, ranges, broken_from(report))
 
 
 def format_error(value: float | None) -> str:
@@ -72,11 +67,7 @@ def format_error(value: float | None) -> str:
     return f"{value:.4f}" if value < 0.01 else f"{value:#.3g}"  # noqa: PLR2004 - two digits that matter
 
 
-def _names(groups: tuple[Group, ...]) -> str:
-    return " and ".join(group.name for group in groups)
-
-
-def _sentence(report: Report) -> str:
+def _sentence(report: Report, ranges: list[LayerRange]) -> str:
     group = Group.named(report.group.name)
     errors = report.gating_output.errors
     moved = [error for error in errors if error.class_ in HOLDING]
@@ -84,30 +75,85 @@ def _sentence(report: Report) -> str:
     if not group.moving:
         return "C1 holds trivially: no turn and no mirror was tested."
     if not moved:
-        return f"Not equivariant: none of the {len(failing)} {_kinds(group)} holds{_worst(failing)}."
+        none = f"none of the {len(failing)} {_kinds(group)} holds"
+        return f"Not equivariant: {none}{_before(ranges)}{_worst(failing)}."
     largest = [candidate for candidate in holding_groups(report) if candidate.moving]
     if not largest:
-        return f"No group holds, though {_listing(moved)} does{_worst(failing)}."
-    said = _holding(errors, largest)
+        return f"No group holds, though {_listing(moved)} does{_before(ranges)}{_worst(failing)}."
+    exact, resampled = _holding(errors, largest)
+    said = "; ".join(part for part in (exact, resampled) if part) + _turning(report.gating_output)
     if not failing:
         return f"{said}."
-    how = _how(failing)
-    where = _describe_elements(failing, group)
-    return f"{said}; {how} {group.name} ({_range(failing)} on {where}{_floors(failing)}{_share(failing)})."
+    where = describe_elements(failing, group)
+    missed = f"{_range(failing)} on {where}{_floors(failing)}{_share(failing)}"
+    return f"{said}; {_how(failing)} {group.name} ({missed})."
 
 
-def _holding(errors: list[ElementError], largest: list[Group]) -> str:
-    """Say which groups hold, and how: exactly, or as far as resampling can tell."""
+def _auto_sentence(report: Report, ranges: list[LayerRange]) -> str:
+    """Say which of the groups that were tried is the largest that holds, and how the next one fails."""
+    errors = report.gating_output.errors
+    tried = ", ".join(AUTO_GROUPS)
+    largest = [candidate for candidate in holding_groups(report) if candidate.moving]
+    if not largest:
+        failing = [error for error in errors if error.class_ not in HOLDING]
+        return f"Not equivariant: none of {tried} holds{_before(ranges)}{_worst(failing)}."
+    exact, resampled = _holding(errors, largest)
+    said = f"{resampled}, {exact} among it" if exact and resampled else exact or resampled
+    verb = "holds is" if len(largest) == 1 else "hold are"
+    ending = f"{_turning(report.gating_output)}{_next(errors, largest)}"
+    return f"Of {tried} the largest that {verb} {said}{ending}."
+
+
+def _next(errors: list[ElementError], largest: list[Group]) -> str:
+    """Say how the next group fails that was tried, or one before it where it was the last."""
+    missed = [group for group in tried_groups() if not any(is_part(group, held) for held in largest)]
+    if not missed:
+        return ""
+    place = {group: AUTO_GROUPS.index(group.name) for group in (*missed, *largest)}
+    last = max(place[group] for group in largest)
+    group = min(missed, key=lambda group: (place[group] - last) % len(AUTO_GROUPS))
+    further = place[group] > last
+    names = {str(element) for element in group.moving}
+    failing = [error for error in errors if error.element in names and error.class_ not in HOLDING]
+    how = "is undecided" if all(error.class_ == "unresolved" for error in failing) else "fails"
+    worst = max(failing, key=lambda error: (error.class_ != "unresolved", error.error or 0.0))
+    share = "" if worst.normalised is None else f", {format_share(worst.normalised)} of chance"
+    number = f"{format_error(worst.error)} at {worst.element}{_floors([worst])}{share}"
+    return f"; {'next, ' if further else ''}{group.name} {how} ({number})"
+
+
+def _holding(errors: list[ElementError], largest: list[Group]) -> tuple[str, str]:
+    """Say which groups hold exactly, and which as far as resampling can tell; empty for none."""
     kept = {str(element) for candidate in largest for element in candidate.moving}
     exact = [error for error in errors if error.element in kept and error.class_ == "exact"]
     resampled = [error for error in errors if error.element in kept and error.class_ == "at the floor"]
     if not resampled:
-        return f"{_names(tuple(largest))} exactly ({_range(exact)})"
-    said = f"{_names(tuple(largest))} at the floor ({_range(resampled)}{_floors(resampled)})"
-    if not exact:
-        return said
+        return f"{names_of(largest)} exactly ({_range(exact)})", ""
+    said = f"{names_of(largest)} at the floor ({_range(resampled)}{_floors(resampled)})"
     inner = [candidate for group in largest for candidate in group.subgroups() if _is_exact(candidate)]
-    return f"{inner[0].name} exactly ({_range(exact)}); {said}" if inner[0].moving else said
+    if not exact or not inner[0].moving:
+        return "", said
+    return f"{inner[0].name} exactly ({_range(exact)})", said
+
+
+def _turning(output: Output) -> str:
+    """Say how the channels of the output turn, where they do."""
+    if not turns_channels(output) or output.representation is None:
+        return ""
+    return f", its channels turning ({describe_fields(output.representation)})"
+
+
+def describe_fields(found: Representation) -> str:
+    """Write what an action consists of, ``8 x regular C4``, without where in the layer it lies."""
+    if found.kind != "permutation" or not found.fields:
+        return found.words
+    return " + ".join(f"{field.count} x {field.name}" for field in found.fields if field.name != "dead")
+
+
+def _before(ranges: list[LayerRange]) -> str:
+    """Say at which layers a group holds, though it does not on the output."""
+    said = describe_ranges(ranges)
+    return f"; {said}" if said and ranges[-1].group == NOTHING else ""
 
 
 def _is_exact(group: Group) -> bool:
@@ -146,7 +192,9 @@ def _kinds(group: Group) -> str:
     return " and ".join(word for word, has in (("turns", turns), ("mirrors", mirrors)) if has)
 
 
-def _describe_elements(failing: list[ElementError], group: Group) -> str:
+def describe_elements(failing: Iterable[ElementError], group: Group) -> str:
+    """Write elements as ``turns`` or ``mirrors`` where the group has no others of the kind, else by name."""
+    failing = list(failing)
     names = {error.element for error in failing}
     mirrors = {str(element) for element in group.moving if element.mirrored}
     turns = {str(element) for element in group.moving if not element.mirrored}

@@ -10,7 +10,7 @@ import pytest
 
 import eqaudit
 from eqaudit.report import ElementError, Layer, Report, from_json, to_json
-from eqaudit.reporters.base import first_breaking_layer, later_exact, shown_class, worst_error
+from eqaudit.reporters.base import first_breaking_layer, worst_error
 
 MODELS = Path(__file__).parents[1] / "fixtures" / "models"
 NAMES = sorted(path.stem for path in MODELS.glob("*.pt"))
@@ -108,27 +108,31 @@ def test_exact_c4_is_not_equivariant_to_mirrors() -> None:
     assert "not D4 (0.0" in verdict.sentence
 
 
-def test_inner_layers_before_an_exact_output_are_not_plain_instead_of_broken() -> None:
-    """The channels of a group convolution permute; read as plain maps they fail, and that is no fault."""
+def test_inner_layers_of_a_group_network_are_exact_under_the_action_of_their_channels() -> None:
+    """The channels of a group convolution permute; read as plain maps they would be broken."""
     report = audited("exact_c4", "C4")
-    classes = {
-        layer.name: {shown_class(error, later) for error in layer.errors}
-        for layer, later in zip(report.layers, later_exact(report), strict=True)
-    }
-    assert classes["lift"] == classes["relu3"] == {"not plain"}
-    assert classes["pool"] == {"exact"}
+    for name in ("lift", "relu3"):
+        layer = _layer(report, name)
+        assert layer.representation is not None
+        assert layer.representation.kind == "permutation"
+        assert {error.class_ for error in layer.errors} == {"exact"}
+        assert min(error.trivial_error or 0.0 for error in layer.errors) > 0.1
+    assert {error.class_ for error in _layer(report, "pool").errors} == {"exact"}
     assert first_breaking_layer(report) is None
 
 
 def test_orbit_cnn_published_is_exact_at_the_average_and_broken_after_the_flatten() -> None:
-    """What the study built: the averaged map is D4, the linear layers are not."""
+    """What the study built: flattened, the averaged map still turns by positions; linear layers do not."""
     report = audited("orbit_cnn_published", "D4")
     assert {error.class_ for error in _layer(report, "average").errors} == {"exact"}
+    flat = _layer(report, "flatten")
+    assert {error.class_ for error in flat.errors} == {"exact"}
+    assert min(error.trivial_error or 0.0 for error in flat.errors) > 0.1
     later = [layer for layer in report.layers if layer.name.startswith("classifier")]
     assert all(error.class_ in {"broken", "approximate"} for layer in later for error in layer.errors)
     breaking = first_breaking_layer(report)
     assert breaking is not None
-    assert breaking.name == "flatten"
+    assert breaking.name == "classifier.fc1"
 
 
 def test_strided_even_breaks_by_one_pixel_of_input_size() -> None:

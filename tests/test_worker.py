@@ -178,7 +178,14 @@ def test_printed_text_arrives_whole(observed: Observed) -> None:
 def test_progress_counts_the_images(observed: Observed) -> None:
     """Stages come in their order, and measuring goes from none to all: six images at three elements."""
     stages = list(dict.fromkeys(event.stage for event in observed.events))
-    assert stages == ["loading", "finding the input shape", "measuring", "float64 rerun"]
+    stages_in_order = [
+        "loading",
+        "finding the input shape",
+        "measuring",
+        "fitting how channels turn",
+        "float64 rerun",
+    ]
+    assert stages == stages_in_order
     measuring = [(event.done, event.total) for event in observed.events if event.stage == "measuring"]
     assert measuring[0] == (0, 18)
     assert measuring[-1] == (18, 18)

@@ -10,6 +10,7 @@ from eqaudit.cli.audits import Writers, finish, measure
 from eqaudit.cli.flags import (
     ImageFlags,
     Json,
+    Layouts,
     ModelFlags,
     NoGate,
     OutputName,
@@ -23,7 +24,7 @@ from eqaudit.cli.flags import (
     with_flags,
 )
 from eqaudit.gate import Limits
-from eqaudit.plan import AuditPlan, parse_group, parse_optional_limit
+from eqaudit.plan import AuditPlan, parse_group, parse_layout, parse_optional_limit
 
 EXAMPLES = """Examples:
 
@@ -40,12 +41,16 @@ def check(
     *,
     model: ModelFlags,
     group: Annotated[
-        str, typer.Option(help="Symmetries to test: C4, C8, Cn (turns), D4, Dn (with mirrors).")
+        str,
+        typer.Option(
+            help="Symmetries to test: C4, C8, Cn (turns), D4, Dn (with mirrors); auto finds the largest."
+        ),
     ] = "D4",
     layers: Annotated[
         list[str] | None,
         typer.Option(metavar="GLOB", help="Layers to measure (repeatable); 'none' for the output only."),
     ] = None,
+    layout: Layouts = None,
     output: OutputName = None,
     images: ImageFlags,
     turning: TurningFlags,
@@ -67,7 +72,9 @@ def check(
     max_layer_error: Annotated[
         float | None,
         typer.Option(
-            metavar="E", help="Also require of every measured layer, as plain maps.", rich_help_panel=GATE
+            metavar="E",
+            help="Also require of every measured layer, under the action found.",
+            rich_help_panel=GATE,
         ),
     ] = None,
     min_consistency: Annotated[
@@ -92,6 +99,7 @@ def check(
         space=turning.parse(),
         task=task.parse(),
         layers=tuple(layers or ()),
+        layouts=tuple(parse_layout(text) for text in layout or ()),
         output=output or "",
         command=command_line(),
     )

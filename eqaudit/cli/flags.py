@@ -63,6 +63,14 @@ Strict = Annotated[
 OutputName = Annotated[
     str | None, typer.Option(metavar="NAME", help="Which output is judged; the first when left out.")
 ]
+Layouts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layout",
+        metavar="PATTERN=LETTERS",
+        help="Dimensions of layers (repeatable): 'blocks.*=BND'. B batch, HW space, N tokens, else channels.",
+    ),
+]
 InputShape = Annotated[
     str | None,
     typer.Option(

@@ -183,7 +183,7 @@ def write_pictures(folder: str, audited: Audited) -> None:
         Path(folder).mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be made: {error.strerror}", "name another folder") from error
-    for name, picture in draw(audited.report, audited.panel).items():
+    for name, picture in draw(audited.report, audited.panel, audited.actions).items():
         write_file(str(Path(folder) / name), picture)
 
 

@@ -11,6 +11,7 @@ from eqaudit.cli.flags import (
     OUTPUT,
     ImageFlags,
     Json,
+    Layouts,
     ModelFlags,
     NoGate,
     OutputName,
@@ -25,7 +26,7 @@ from eqaudit.cli.flags import (
 )
 from eqaudit.errors import UsageError
 from eqaudit.gate import Limits
-from eqaudit.plan import NO_LAYERS, AuditPlan, parse_angles
+from eqaudit.plan import NO_LAYERS, AuditPlan, parse_angles, parse_layout
 
 EXAMPLES = """Examples:
 
@@ -52,6 +53,7 @@ def sweep_angles(
         list[str] | None,
         typer.Option(metavar="GLOB", help="Layers to measure too (repeatable); '*' for all."),
     ] = None,
+    layout: Layouts = None,
     output: OutputName = None,
     images: ImageFlags,
     task: TaskFlags,
@@ -88,6 +90,7 @@ def sweep_angles(
         space=turning.parse(),
         task=task.parse(),
         layers=tuple(layers or (NO_LAYERS,)),
+        layouts=tuple(parse_layout(text) for text in layout or ()),
         output=output or "",
         command=command_line(),
     )

@@ -111,23 +111,23 @@ class Dataset:
         if not usable:
             raise none_left(self.skipped)
 
-    def sample(self, count: int) -> NDArray[np.float32]:
-        """Return up to ``count`` usable images spread over the set, as ``(B, C, H, W)``.
+    def sample(self, count: int) -> Batch:
+        """Return up to ``count`` usable images spread over the set, without targets.
 
         Images that cannot be read are passed over; `batches` records them when it comes to them.
         """
         known = {skip.name for skip in self.skipped}
         names = [name for name in self.names if name not in known]
         spread = names[:: max(1, len(names) // count)]
-        images: list[NDArray[np.float32]] = []
+        images: dict[str, NDArray[np.float32]] = {}
         for name in dict.fromkeys([*spread, *names]):
             if len(images) == count:
                 break
             with contextlib.suppress(Unreadable):
-                images.append(self._image(name))
+                images[name] = self._image(name)
         if not images:
             raise DataError("no image can be read any more: they changed while they were used", "run again")
-        return np.stack(images)
+        return Batch(tuple(images), np.stack(list(images.values())), None)
 
     def load(self, names: Sequence[str]) -> NDArray[np.float32]:
         """Return these images again, as ``(B, C, H, W)``; raises DataError if one is gone."""

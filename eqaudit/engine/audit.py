@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,25 +14,30 @@ from numpy.typing import NDArray
 from eqaudit.data import Batch as Loaded
 from eqaudit.data import Dataset, Images, open_images
 from eqaudit.engine.assemble import Assembler
-from eqaudit.engine.base import Progress, Setting, as_tensor, run_on
+from eqaudit.engine.base import Key, Progress, Setting, as_tensor, run_on
+from eqaudit.engine.channels import Fitting
 from eqaudit.engine.describe import describe_model, describe_poses, describe_tool
 from eqaudit.engine.determinism import check_determinism
 from eqaudit.engine.floors import Floors, measure_floors
+from eqaudit.engine.layouts import settle_layouts
 from eqaudit.engine.measure import Unit, measure_batch
 from eqaudit.engine.normalisation import suspect_normalisation
 from eqaudit.engine.notes import Seen, notes
-from eqaudit.engine.panel import draw_worst, worst_case
+from eqaudit.engine.panel import draw_actions, draw_worst, worst_case
 from eqaudit.engine.probe import make_setting, probe_model
 from eqaudit.engine.receptive import receptive_radii
 from eqaudit.engine.references import NOTHING_INSIDE, Batch, layout_of, with_channels
 from eqaudit.engine.rerun import RerunResult, rerun_in_float64
+from eqaudit.engine.samples import LEAST_IMAGES
 from eqaudit.engine.shapes import Choice, choose_shape
 from eqaudit.engine.task import Evidence, choose_task
 from eqaudit.errors import DataError, ModelError
+from eqaudit.groups import IDENTITY
 from eqaudit.loader import AuditModel, load_model
-from eqaudit.metrics import Task, doubtful
+from eqaudit.metrics import Classification, SegmentationTask, Task, doubtful
 from eqaudit.plan import AuditPlan, LayersPlan, RunOptions
 from eqaudit.report import (
+    ActionPicture,
     Audited,
     Determinism,
     Inputs,
@@ -128,7 +134,7 @@ def audit(model: AuditModel, images: Images, plan: AuditPlan, progress: Progress
     run = _Run(model, images.prepare(choice.shape), make_setting(model, choice, plan), plan)
     run.measure(progress)
     progress("float64 rerun", 0, 0)
-    return Audited(run.report(choice), run.panel())
+    return Audited(run.report(choice), run.panel(), run.actions())
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,7 @@ class _Run:
         self.model, self.dataset, self.setting, self.plan = model, dataset, setting, plan
         self.unit: Unit | None = None
         self.floors = Floors(0, square=True)
+        self.fitting: Fitting | None = None
         self.determinism = Determinism(None, None, None)
         self.suspicion: str | None = None
         self._hash = hashlib.sha256()
@@ -166,8 +173,10 @@ class _Run:
             batch = Batch(self._to_device(loaded.images), loaded.targets)
             if self.unit is None:
                 self._look_at(batch.images)
+                self._settle_layouts(batch)
                 self.setting = dataclasses.replace(self.setting, task=self._task(batch))
                 self._measure_floors(progress)
+                self._fit_channels(progress)
             self._check_targets(loaded)
             images = len(loaded.names)
             tick = _Tick(progress, done * poses, images, total)
@@ -215,6 +224,10 @@ class _Run:
             image = self.setting.space.window(image)
         return draw_worst(self.model, image, name, pose, self.setting)
 
+    def actions(self) -> list[ActionPicture]:
+        """Return what the generators do to the channels of each layer that turns, as matrices."""
+        return draw_actions(self.setting.channels)
+
     def _measured(self) -> Unit:
         if self.unit is None:
             raise DataError("no image left", "see the reasons for which they were skipped")
@@ -235,10 +248,10 @@ class _Run:
         if value is None:
             return None
         try:
-            layout = layout_of(value, len(images), (height, width), self.setting)
+            layout = layout_of(self.setting.gating, value, len(images), (height, width), self.setting)
         except UnknownLayoutError:
             return None
-        spatial = layout.dims is not None
+        spatial = layout.spatial
         evidence = Evidence(
             name=self.setting.gating[1],
             value=with_channels(layout.space_last(value), spatial=spatial),
@@ -256,7 +269,7 @@ class _Run:
         if not self.setting.resamples:
             return
         progress("measuring the floor", 0, 0)
-        images = self._to_device(self.dataset.sample(max(samples, 1)))
+        images = self._to_device(self.dataset.sample(max(samples, 1)).images)
         if self.setting.space.margin is None:
             space = dataclasses.replace(
                 self.setting.space,
@@ -264,7 +277,39 @@ class _Run:
             )
             self.setting = dataclasses.replace(self.setting, space=space)
         if samples:
-            self.floors = measure_floors(self.model, images, self.setting)
+            self.floors = measure_floors(self.model, images, self.setting, self.plan.base_turns)
+
+    def _settle_layouts(self, batch: Batch) -> None:
+        """Decide by trying between the readings of a tensor, where its shape allows several."""
+        exact = [pose.element for pose in self.setting.poses if pose.exact and pose.element != IDENTITY]
+        if exact:
+            layouts = settle_layouts(self.model, batch.images, self.setting, exact[0])
+            self.setting = dataclasses.replace(self.setting, layouts=layouts)
+
+    def _fit_channels(self, progress: Progress) -> None:
+        """Find how channels turn, on as many images as one batch has, and at least two."""
+        progress("fitting how channels turn", 0, 0)
+        loaded = self.dataset.sample(max(self.setting.batch_size, LEAST_IMAGES))
+        self.fitting = Fitting(
+            self._to_device(loaded.images),
+            loaded.names,
+            self.plan.spanned,
+            self.plan.base_turns,
+            self._turnable(),
+            self.floors,
+        )
+        channels = self.fitting.fit(self.model, self.setting)
+        output = channels.by_key.get(self.setting.gating)
+        guessed = self.plan.task.task == "auto" and isinstance(self.setting.task, SegmentationTask)
+        # Channels that turn with the image are no classes.
+        task = None if guessed and output is not None and output.moves else self.setting.task
+        self.setting = dataclasses.replace(self.setting, channels=channels, task=task)
+
+    def _turnable(self) -> Callable[[Key], bool]:
+        """Return which tensors may turn by their channels: not an output that is said to be class scores."""
+        scores = isinstance(self.setting.task, (Classification, SegmentationTask))
+        said = self.plan.task.task != "auto" or self.dataset.truth != "none"
+        return lambda key: not (scores and said and key == self.setting.gating)
 
     def _check_targets(self, loaded: Loaded) -> None:
         if loaded.targets is None or self.setting.task is None:
@@ -292,7 +337,7 @@ class _Run:
         images = self._to_device(self.dataset.load(names))
         if self.setting.resamples:
             images = self.setting.space.window(images)
-        return rerun_in_float64(self.model, images, names, self.setting.only_exact())
+        return rerun_in_float64(self.model, images, names, self.setting.only_exact(), self.fitting)
 
     def _rerun_names(self, unit: Unit, places: list[int]) -> tuple[str, ...]:
         """Choose the worst images of the gating output first, so that a rare defect is among them."""

@@ -15,7 +15,8 @@ from eqaudit.groups import Pose
 from eqaudit.loader import AuditModel, Feature
 from eqaudit.metrics import Task
 from eqaudit.plan import Boundary
-from eqaudit.transforms import Resampler, disc_mask, disc_window
+from eqaudit.representations import Channels
+from eqaudit.transforms import Layout, Resampler, disc_mask, disc_window
 
 Progress = Callable[[str, int, int], None]
 Key = tuple[str, str, int]
@@ -62,7 +63,8 @@ class Setting:
     ``fixed_batch`` is the only batch size that the model runs at, or None when it takes any.
     ``swaps_sides`` says whether some element turns by 90 degrees, which needs square images and maps.
     ``keep`` says which tensors are measured, by key: (``layer`` or ``output``, name, call); ``layers`` if
-    any layer is. ``gating`` is the key of the output that is judged, ``task`` how it is read.
+    any layer is. ``gating`` is the key of the output that is judged, ``task`` how it is read. ``layouts`` are
+    the possible readings of each tensor, the one to use first; ``channels`` is how their channels turn.
     """
 
     poses: tuple[Pose, ...]
@@ -74,6 +76,8 @@ class Setting:
     layers: bool
     gating: Key
     space: Space
+    layouts: Mapping[Key, tuple[Layout, ...]] = field(default_factory=dict)
+    channels: Channels = field(default_factory=Channels)
     task: Task | None = None
 
     @property

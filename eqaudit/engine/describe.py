@@ -7,9 +7,9 @@ import sys
 
 import torch
 
-from eqaudit.groups import Group, Pose, spanned_group
+from eqaudit.groups import IDENTITY, Group, Pose, spanned_group
 from eqaudit.loader import AuditModel
-from eqaudit.plan import AuditPlan
+from eqaudit.plan import AUTO, AuditPlan
 from eqaudit.report import GroupElement, GroupRecord, Model, Tool
 from eqaudit.version import __version__
 
@@ -41,6 +41,9 @@ def describe_poses(plan: AuditPlan) -> GroupRecord:
     if plan.angles:
         group = spanned_group(pose.element for pose in plan.poses)
         return GroupRecord(group.name, [_describe_pose(pose) for pose in plan.poses])
+    if plan.group == AUTO:
+        identity = Pose(str(IDENTITY), 0.0, IDENTITY)
+        return GroupRecord(AUTO, [_describe_pose(pose) for pose in (identity, *plan.poses)])
     group = Group.named(plan.group)
     poses = [Pose(str(element), element.degrees, element) for element in group.elements]
     return GroupRecord(group.name, [_describe_pose(pose) for pose in poses])

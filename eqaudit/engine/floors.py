@@ -38,9 +38,13 @@ class Floor:
     whole_period: float
     round_trips: Mapping[Fraction, float]
 
+    def raw(self, turn: Fraction) -> float:
+        """Return the floor as it would be if the tensor followed translations."""
+        return math.sqrt(self.shift**2 + self.round_trips[turn] ** 2 / RESAMPLINGS)
+
     def at(self, turn: Fraction, chance: float) -> float | None:
         """Return the floor at a resampled turn; None where the tensor does not even follow translations."""
-        floor = math.sqrt(self.shift**2 + self.round_trips[turn] ** 2 / RESAMPLINGS)
+        floor = self.raw(turn)
         return floor if self.whole_period <= floor or negligible(self.whole_period, chance) else None
 
 
@@ -63,6 +67,12 @@ class Floors:
         if floor is None or pose.exact or chance is None:
             return None
         return floor.at(resampled_turn(pose.element, square=self.square), chance)
+
+    def raw(self, key: Key, element: Element) -> float | None:
+        """Return the floor of a tensor at a resampled element, whether it follows translations or not."""
+        floor = self.by_key.get(key)
+        turn = resampled_turn(element, square=self.square)
+        return None if floor is None or turn not in floor.round_trips else floor.raw(turn)
 
     def controls(self, pose: Pose) -> Controls | None:
         """Return what the task needs for its own floor at a pose; None where there is none."""
@@ -101,14 +111,19 @@ class _Part:
     returned: list[Values | None]
 
 
-def measure_floors(model: AuditModel, images: torch.Tensor, setting: Setting) -> Floors:
+def measure_floors(
+    model: AuditModel, images: torch.Tensor, setting: Setting, also: tuple[Element, ...] = ()
+) -> Floors:
     """Measure the controls on a few images: five shifts a period, a round trip for each turn.
+
+    ``also`` are turns beside those of the poses.
 
     The images (B, C, H, W) come without window. Those that are shifted get a smaller one, so that no content
     is lost. A model of one batch size gets them in parts.
     """
     square = images.shape[-2] == images.shape[-1]
-    turns = sorted({resampled_turn(pose.element, square=square) for pose in setting.poses if not pose.exact})
+    elements = {pose.element for pose in setting.poses} | set(also)
+    turns = sorted({resampled_turn(element, square=square) for element in elements if not element.exact})
     parts = [
         _measure(model, part, turns, setting)
         for part in torch.split(images, setting.fixed_batch or len(images))

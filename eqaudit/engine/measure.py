@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
 from eqaudit.engine.base import Key, Setting, finite_or_none
 from eqaudit.engine.references import NOT_ALWAYS, Batch, Reference, judge, moved_pass, reference_pass
 from eqaudit.groups import IDENTITY
@@ -21,6 +19,7 @@ class TapSums:
     """What is known of one tensor: what it is, and its sums; ``skipped`` says why there are none.
 
     ``chances`` has one entry for each pose: inside the valid mask where it resamples, else over every cell.
+    ``plain`` are the errors with channels read as plain maps, where ``errors`` are not.
     """
 
     feature: Feature
@@ -31,6 +30,7 @@ class TapSums:
     chances: dict[bool, ChanceSums]
     exact: tuple[bool, ...]
     skipped: str | None
+    plain: ErrorSums | None = None
 
     def merge(self, other: TapSums) -> TapSums:
         """Add the sums of other images."""
@@ -49,7 +49,13 @@ class TapSums:
             {exact: chance.merge(other.chances[exact]) for exact, chance in self.chances.items()},
             self.exact,
             None,
+            None if self.plain is None or other.plain is None else self.plain.merge(other.plain),
         )
+
+    def plain_error(self, place: int) -> float | None:
+        """Return the error at one pose with channels read as plain maps."""
+        sums = self.plain or self.errors
+        return None if sums is None else finite_or_none(sums.errors[place])
 
     def measured(self, place: int) -> Measured:
         """Return the error at one pose with its yardstick; nothing where the tensor was skipped."""
@@ -125,7 +131,8 @@ def measure_batch(
     on_pose
         Called after each pose with how many are done.
     """
-    batch = Batch(setting.space.window(given.images), given.targets) if setting.resamples else given
+    images = setting.space.window(given.images) if setting.resamples else given.images
+    batch = Batch(images, given.targets, setting.channels.of(names))
     references = reference_pass(model, batch.images, setting)
     moved = []
     for number, pose in enumerate(setting.poses, start=1):
@@ -152,7 +159,7 @@ def _unmoved(
     still = None
     if setting.task is not None:
         still = judge(reference, reference.value, IDENTITY, batch.targets, setting)
-    if given is batch or setting.space.boundary != "disc":
+    if given.images is batch.images or setting.space.boundary != "disc":
         return still, None
     alone = {setting.gating: Reference(reference.feature, reference.layout, norms=reference.norms)}
     values = moved_pass(model, given, IDENTITY, alone, setting)
@@ -161,19 +168,14 @@ def _unmoved(
 
 def _sum(reference: Reference, weights: Floats, first: int, setting: Setting) -> TapSums:
     exact = tuple(pose.exact for pose in setting.poses)
-    value = reference.feature.value
-    shape = None if value is None else _shape(value, reference.layout)
-    plain = reference.feature.replace(None)
+    value, shape = reference.feature.value, reference.shape
+    feature = reference.feature.replace(None)
     if reference.skipped is not None or value is None:
-        return TapSums(plain, shape, reference.layout, None, None, {}, exact, reference.skipped)
+        return TapSums(feature, shape, reference.layout, None, None, {}, exact, reference.skipped)
     errors = ErrorSums.of_batch(reference.compared, weights, first)
+    turned = any(one is not other for one, other in zip(reference.compared, reference.plain, strict=True))
+    plain = ErrorSums.of_batch(reference.plain, weights, first) if turned else None
     chances = {
         kind: ChanceSums.of_batch(value if kind else reference.masked(value)) for kind in dict.fromkeys(exact)
     }
-    return TapSums(plain, shape, reference.layout, reference.same_as, errors, chances, exact, None)
-
-
-def _shape(value: torch.Tensor, layout: Layout | None) -> tuple[int, ...]:
-    """Return the shape of one image's feature as the model gave it."""
-    given = value if layout is None or layout.dims is None else value.movedim((-2, -1), layout.dims)
-    return tuple(given.shape[1:])
+    return TapSums(feature, shape, reference.layout, reference.same_as, errors, chances, exact, None, plain)

@@ -1,4 +1,4 @@
-"""The worst case of a sweep, as arrays for a picture: x, T x, f(x), f(T x), T f(x), and the difference."""
+"""What a report cannot hold, as arrays for pictures: the worst case of a sweep, and how channels turn."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from eqaudit.engine.references import layout_of, with_channels
 from eqaudit.groups import Pose
 from eqaudit.loader import AuditModel
 from eqaudit.metrics import Classification, Scene, SegmentationTask, SegmentationValues, image_errors
-from eqaudit.report import Panel, PanelImage
+from eqaudit.report import ActionPicture, Panel, PanelImage
+from eqaudit.representations import Channels
 from eqaudit.transforms import act, is_exact
+
+MOST_DRAWN_CHANNELS = 256
 
 
 def worst_case(unit: Unit, setting: Setting) -> tuple[str, Pose] | None:
@@ -32,11 +35,14 @@ def worst_case(unit: Unit, setting: Setting) -> tuple[str, Pose] | None:
 
 
 def draw_worst(model: AuditModel, image: torch.Tensor, name: str, pose: Pose, setting: Setting) -> Panel:
-    """Run one image (1, C, H, W), windowed already, and its moved copy; return the pictures."""
+    """Run one image (1, C, H, W), windowed already, and its moved copy.
+
+    Return x, T x, f(x), f(T x), T f(x), and the difference.
+    """
     moved = act(pose.element, image, setting.space.images).contiguous()
     outputs = [_output(model, part, setting) for part in (image, moved)]
-    layout = layout_of(outputs[0], 1, (image.shape[-2], image.shape[-1]), setting)
-    spatial = layout.dims is not None
+    layout = layout_of(setting.gating, outputs[0], 1, (image.shape[-2], image.shape[-1]), setting)
+    spatial = layout.spatial
     still, found = (with_channels(layout.space_last(output), spatial=spatial) for output in outputs)
     cell = setting.space.cells.get(setting.gating, 1.0)
     scene = Scene(pose.element, setting.space.features, None, cell, None)
@@ -58,6 +64,18 @@ def draw_worst(model: AuditModel, image: torch.Tensor, name: str, pose: Pose, se
         f"the {what} of f at its worst",
         [*pictures, _picture("f(T x) - T f(x)", difference)],
     )
+
+
+def draw_actions(channels: Channels) -> list[ActionPicture]:
+    """Return the matrices of the generators, layer by layer, of layers up to a size that can be seen."""
+    pictures = []
+    for key, layer in channels.by_key.items():
+        for element, action in layer.generators.items():
+            if layer.moves and action.channels <= MOST_DRAWN_CHANNELS:
+                values = action.matrix.astype(np.float32).tobytes()
+                name = key[1] if not key[2] else f"{key[1]}#{key[2]}"
+                pictures.append(ActionPicture(name, layer.named.words, str(element), action.channels, values))
+    return pictures
 
 
 def _output(model: AuditModel, image: torch.Tensor, setting: Setting) -> torch.Tensor:

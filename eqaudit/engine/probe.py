@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import math
 from dataclasses import dataclass
 
 import torch
 
 from eqaudit.engine.base import Key, Setting, Space
+from eqaudit.engine.layouts import Layouts, find_all_layouts, map_side, matches, why_unknown
 from eqaudit.engine.shapes import Choice
 from eqaudit.errors import DataError, ModelError, UsageError
 from eqaudit.loader import AuditModel, Feature
 from eqaudit.plan import NO_LAYERS, AuditPlan, Extension, SpaceOptions
 from eqaudit.report import describe_shape
-from eqaudit.transforms import Resampler, UnknownLayoutError, find_layout
+from eqaudit.transforms import Resampler
 
 EMPTY_RING = 0.1
 """Width of the ring that the disc leaves empty, as a share of the radius, where ``--margin`` does not say it.
@@ -31,6 +31,11 @@ class Probe:
     """The features of one image, in order: layers, then outputs, with the shape of each and no values."""
 
     features: list[tuple[Key, Feature, tuple[int, ...] | None]]
+
+    @property
+    def shapes(self) -> dict[Key, tuple[int, ...]]:
+        """The shape of one image's feature of each tensor that has one."""
+        return {key: shape for key, _, shape in self.features if shape is not None}
 
     @property
     def layers(self) -> list[tuple[Feature, tuple[int, ...] | None]]:
@@ -70,7 +75,7 @@ def make_setting(model: AuditModel, choice: Choice, plan: AuditPlan) -> Setting:
     names = list(dict.fromkeys(feature.name for feature, _ in probe.layers))
     patterns = [pattern for pattern in plan.layers if pattern != NO_LAYERS]
     for pattern in patterns:
-        if not any(_matches(name, pattern) for name in names):
+        if not any(matches(name, pattern) for name in names):
             close = ", ".join(difflib.get_close_matches(pattern, names, n=3) or names[:3])
             hint = f"there are {close} ... (eqaudit layers lists all)" if names else "the model has no layers"
             raise UsageError(f"--layers {pattern!r} matches no layer", hint)
@@ -78,7 +83,7 @@ def make_setting(model: AuditModel, choice: Choice, plan: AuditPlan) -> Setting:
     def keep(key: Key) -> bool:
         if key[0] == "output" or not plan.layers:
             return True
-        return any(_matches(key[1], pattern) for pattern in patterns)
+        return any(matches(key[1], pattern) for pattern in patterns)
 
     swaps_sides = any(pose.exact and pose.element.quarter_turns % 2 for pose in plan.poses)
     if swaps_sides and choice.shape[1] != choice.shape[2]:
@@ -87,6 +92,7 @@ def make_setting(model: AuditModel, choice: Choice, plan: AuditPlan) -> Setting:
             f"{turns} turns by 90 degrees and needs squares, not {describe_shape(choice.shape)}",
             "leave out 90 and 270 degrees (--group D2), or --resize to a square",
         )
+    layouts = find_all_layouts(probe.shapes, choice.shape[1:], plan.layouts, swaps_sides=swaps_sides)
     return Setting(
         poses=plan.poses,
         seed=plan.inputs.seed,
@@ -95,14 +101,10 @@ def make_setting(model: AuditModel, choice: Choice, plan: AuditPlan) -> Setting:
         swaps_sides=swaps_sides,
         keep=keep,
         layers=bool(patterns) or not plan.layers,
-        gating=_find_gating(probe, plan.output, choice, swaps_sides=swaps_sides),
-        space=_make_space(plan.space, choice.shape[1:], *_grids(probe, choice.shape[1:])),
+        gating=_find_gating(probe, plan.output, choice, layouts),
+        space=_make_space(plan.space, choice.shape[1:], *_grids(probe, choice.shape[1:], layouts)),
+        layouts=layouts,
     )
-
-
-def _matches(name: str, pattern: str) -> bool:
-    # The parts of a tuple are named with brackets, which a glob would read as a set of characters.
-    return name == pattern or fnmatch.fnmatchcase(name, pattern)
 
 
 def _make_space(
@@ -121,7 +123,7 @@ def _make_space(
     )
 
 
-def _find_gating(probe: Probe, name: str, choice: Choice, *, swaps_sides: bool) -> Key:
+def _find_gating(probe: Probe, name: str, choice: Choice, layouts: Layouts) -> Key:
     outputs = [(key, feature, shape) for key, feature, shape in probe.features if key[0] == "output"]
     if name:
         for key, _, _ in outputs:
@@ -133,22 +135,18 @@ def _find_gating(probe: Probe, name: str, choice: Choice, *, swaps_sides: bool) 
         )
     reasons = []
     for key, feature, shape in outputs:
-        reason = feature.reason
-        if shape is not None:
-            try:
-                find_layout((1, *shape), choice.shape[1:], swaps_sides)
-            except UnknownLayoutError as error:
-                reason = str(error)
-            else:
-                return key
-        reasons.append(reason)
+        if key in layouts:
+            return key
+        reasons.append(feature.reason if shape is None else why_unknown(shape, choice.shape[1:]))
     raise ModelError(
         f"no output can be compared: {reasons[0] if reasons else 'there is none'}",
         "the model must return a floating tensor, batch first",
     )
 
 
-def _grids(probe: Probe, image: tuple[int, int]) -> tuple[dict[Key, float], dict[Key, float]]:
+def _grids(
+    probe: Probe, image: tuple[int, int], layouts: Layouts
+) -> tuple[dict[Key, float], dict[Key, float]]:
     """Return the side of one cell of each tensor in pixels of the image, and of the coarsest cell so far.
 
     Strides multiply along the model, by what each step makes of the size; a size that was met before keeps
@@ -159,7 +157,7 @@ def _grids(probe: Probe, image: tuple[int, int]) -> tuple[dict[Key, float], dict
     cells: dict[Key, float] = {}
     periods: dict[Key, float] = {}
     for key, _, shape in probe.features:
-        side = _map_side(shape, image)
+        side = None if shape is None or key not in layouts else map_side(shape, layouts[key][0])
         if side is not None:
             if side not in known:
                 known[side] = known[before] * _stride(before, side)
@@ -167,18 +165,6 @@ def _grids(probe: Probe, image: tuple[int, int]) -> tuple[dict[Key, float], dict
         cells[key] = coarsest if side is None else known[side]
         periods[key] = coarsest
     return cells, periods
-
-
-def _map_side(shape: tuple[int, ...] | None, image: tuple[int, int]) -> int | None:
-    """Return the height of a map of more than one cell, None for what is none."""
-    if shape is None:
-        return None
-    try:
-        layout = find_layout((1, *shape), image, swaps_sides=image[0] == image[1])
-    except UnknownLayoutError:
-        return None
-    side = 1 if layout.dims is None else (1, *shape)[layout.dims[0]]
-    return side if side > 1 else None
 
 
 def _stride(before: int, after: int) -> float:

@@ -9,9 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from eqaudit.engine.base import Key, Setting, stream
+from eqaudit.groups import Element
 from eqaudit.loader import AuditModel, Feature
 from eqaudit.metrics import PairNorms, Scene, Values, compare, squared_norms
 from eqaudit.report import describe_shape
+from eqaudit.representations import move_channels
 from eqaudit.statistics import Floats
 from eqaudit.transforms import Action, Layout, UnknownLayoutError, act, find_layout, is_exact
 
@@ -22,15 +24,21 @@ HALVES = (torch.float16, torch.bfloat16)
 
 @dataclass(slots=True)
 class Reference:
-    """F(x) of one tensor for the batch, space last, and what moved images gave beside it, move by move."""
+    """F(x) of one tensor for the batch, space last, and what moved images gave beside it, move by move.
+
+    ``shape`` is that of one image's feature as the model gave it. ``compared`` is under the action of its
+    channels, ``plain`` with channels read as plain maps.
+    """
 
     feature: Feature
     layout: Layout | None = None
+    shape: tuple[int, ...] | None = None
     mask: torch.Tensor | None = None
     norms: Floats | None = None
     same_as: Key | None = None
     skipped: str | None = None
     compared: list[PairNorms] = field(default_factory=list)
+    plain: list[PairNorms] = field(default_factory=list)
 
     @property
     def value(self) -> torch.Tensor:
@@ -42,7 +50,7 @@ class Reference:
     @property
     def spatial(self) -> bool:
         """Whether the tensor is a map, which moves with the image."""
-        return self.layout is not None and self.layout.dims is not None
+        return self.layout is not None and self.layout.spatial
 
     def masked(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a tensor inside the valid mask, zero outside."""
@@ -51,10 +59,11 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Unmoved images (B, C, H, W) on the model's device and their truth."""
+    """Unmoved images (B, C, H, W) on the model's device, their truth, and under which fit each is judged."""
 
     images: torch.Tensor
     targets: NDArray[np.int64] | None = None
+    halves: torch.Tensor | None = None
 
 
 class _Unchanged:
@@ -95,10 +104,11 @@ def reference_pass(model: AuditModel, images: torch.Tensor, setting: Setting) ->
         if feature.value is None:
             return
         try:
-            reference.layout = layout_of(feature.value, len(images), sides, setting)
+            reference.layout = layout_of(key, feature.value, len(images), sides, setting)
         except UnknownLayoutError as error:
             reference.skipped = str(error)
             return
+        reference.shape = tuple(feature.value.shape[1:])
         reference.same_as = unchanged.since(key, feature.value)
         if reference.same_as is not None:
             twin = references[reference.same_as]
@@ -116,13 +126,14 @@ def reference_pass(model: AuditModel, images: torch.Tensor, setting: Setting) ->
     return references
 
 
-def layout_of(value: torch.Tensor, images: int, sides: tuple[int, int], setting: Setting) -> Layout:
+def layout_of(key: Key, value: torch.Tensor, images: int, sides: tuple[int, int], setting: Setting) -> Layout:
     """Tell where space is in a feature of a batch; raises UnknownLayoutError with the reason if it cannot."""
     if value.shape[0] != images:
         raise UnknownLayoutError(f"its first dimension is {value.shape[0]}, not the batch of {images}")
     if not value.numel():
         raise UnknownLayoutError(f"is empty: {describe_shape(value.shape)}")
-    return find_layout(tuple(value.shape), sides, setting.swaps_sides)
+    known = setting.layouts.get(key)
+    return known[0] if known else find_layout(tuple(value.shape), sides, setting.swaps_sides)
 
 
 def moved_pass(
@@ -150,9 +161,12 @@ def moved_pass(
             return
         twin = unchanged.since(key, feature.value)
         if twin is not None and twin == reference.same_as and twin in references:
-            reference.compared.extend(references[twin].compared[-1:])
+            plain = references[twin].plain[-1:]
+            turns = key in setting.channels.by_key
+            reference.plain.extend(plain)
+            reference.compared.extend(references[twin].compared[-1:] if turns else plain)
         else:
-            _compare(reference, feature.value, action, setting.space.cells.get(key, 1.0), setting)
+            _compare(key, reference, feature.value, action, batch.halves, setting)
         if key == setting.gating and setting.task is not None and reference.skipped is None:
             value = reference.layout.space_last(feature.value) if reference.layout else feature.value
             found.append(judge(reference, value, action, batch.targets, setting))
@@ -165,21 +179,50 @@ def moved_pass(
 
 
 def _compare(
-    reference: Reference, value: torch.Tensor, action: Action, cell: float, setting: Setting
+    key: Key,
+    reference: Reference,
+    value: torch.Tensor,
+    action: Action,
+    halves: torch.Tensor | None,
+    setting: Setting,
 ) -> None:
     expected, norms = reference.value, reference.norms
     if reference.layout is not None and reference.spatial:
         value = reference.layout.space_last(value)
         if not is_exact(action) and value.dtype in HALVES:
             value, expected = value.float(), expected.float()
-        expected = act(action, expected, setting.space.features, cell)
+        expected = act(action, expected, setting.space.features, setting.space.cells.get(key, 1.0))
     if expected.shape != value.shape:
         shapes = describe_shape(expected.shape), describe_shape(value.shape)
         reference.skipped = f"shape changes with the image: {shapes[0]} and {shapes[1]}"
         return
     if reference.spatial and not is_exact(action):
         value, expected, norms = reference.masked(value), reference.masked(expected), None
-    reference.compared.append(compare(value, expected, norms))
+    plain = compare(value, expected, norms)
+    reference.plain.append(plain)
+    turned = _turn_channels(key, expected, action, halves, setting, spatial=reference.spatial)
+    reference.compared.append(plain if turned is None else compare(value, turned))
+
+
+def _turn_channels(
+    key: Key,
+    expected: torch.Tensor,
+    action: Action,
+    halves: torch.Tensor | None,
+    setting: Setting,
+    *,
+    spatial: bool,
+) -> torch.Tensor | None:
+    """Return rho(g) of the moved feature; None where its channels are plain maps."""
+    layer = setting.channels.by_key.get(key)
+    if layer is None or not isinstance(action, Element):
+        return None
+    first, second = layer.at(action, 0), layer.at(action, 1)
+    if first is None or second is None:
+        return None
+    if halves is None:
+        halves = torch.zeros(len(expected), dtype=torch.long)
+    return move_channels(expected, (first, second), halves, spatial=spatial)
 
 
 def judge(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import reduce
 
 import torch
 
 from eqaudit.engine.base import Key, Setting, stream
+from eqaudit.engine.channels import Fitting
 from eqaudit.engine.measure import TapSums, Unit, measure_batch
 from eqaudit.engine.references import Batch
 from eqaudit.errors import EqauditError
@@ -34,16 +36,27 @@ class RerunResult:
 
 
 def rerun_in_float64(
-    model: AuditModel, images: torch.Tensor, names: tuple[str, ...], setting: Setting
+    model: AuditModel,
+    images: torch.Tensor,
+    names: tuple[str, ...],
+    setting: Setting,
+    fitting: Fitting | None = None,
 ) -> RerunResult:
     """Measure a few images again with a float64 copy of the model.
 
+    Orthogonal actions are fitted again with it, because a matrix is known only as well as the features are.
+
     Tensors that the copy still computes in another precision are left out. ``weight_rounding`` of a
-    tensor is its relative change when every parameter is multiplied by 1 + u 2^-24, |u| <= 1: what the
-    rounding of the stored float32 weights alone can do. A model without parameters has its input rounded.
+    tensor is its relative change when u 2^-24 of the largest weight of its filter, |u| <= 1, is added to each
+    weight: what the rounding of the stored float32 weights alone can do. (Filters that a library sums up from
+    a basis are rounded as the terms are, not as what is left of them.) A model without parameters has its
+    input rounded.
     """
     try:
         twin = model.twin()
+        if fitting is not None and any(action.mixes for action in setting.channels.by_key.values()):
+            again = fitting.fit_on(twin, fitting.images.double(), setting)
+            setting = dataclasses.replace(setting, channels=setting.channels.refined(again))
         size = setting.fixed_batch or len(images)
         parts = torch.split(images.double(), size)
         unit = reduce(
@@ -94,13 +107,17 @@ def _perturb(model: AuditModel, images: torch.Tensor, seed: int) -> torch.Tensor
     weights = list(model.runner.weights())
     with torch.no_grad():
         for weight in weights:
-            weight.mul_(_rounding(weight, generator))
-    return images if weights else images * _rounding(images, generator)
+            weight.add_(_rounding(weight, generator))
+    return images if weights else images + _rounding(images, generator)
 
 
 def _rounding(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return random rounding errors of a weight (filters, ...): of each filter as of its largest value."""
     signs = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) * 2 - 1
-    return (1 + WEIGHT_ROUNDING * signs).to(tensor.device)
+    if tensor.ndim <= 1 or not tensor.numel():
+        return WEIGHT_ROUNDING * signs.to(tensor.device) * tensor.abs()
+    largest = tensor.abs().flatten(1).amax(dim=1).reshape(-1, *[1] * (tensor.ndim - 1))
+    return WEIGHT_ROUNDING * signs.to(tensor.device) * largest
 
 
 def _relative_change(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -43,8 +43,8 @@ class Measured:
 class Rerun:
     """The same error in float64, and how far the rounding of stored float32 weights moves the tensor.
 
-    ``weight_rounding`` is the tensor's relative change when every parameter is multiplied by
-    1 + u 2^-24 with |u| <= 1.
+    ``weight_rounding`` is the tensor's relative change when u 2^-24 of the largest weight of its filter, with
+    |u| <= 1, is added to every weight.
     """
 
     measured: Measured
@@ -123,6 +123,8 @@ def _exact_in_float32(measured: Measured) -> bool:
 
 
 def _exact_in_float64(rerun: Rerun) -> bool:
+    if _exact_in_float32(rerun.measured):
+        return True  # only the rounding of the run was above the limits
     error, normalised = rerun.measured.error, rerun.measured.normalised
     if error is None or normalised is None or rerun.measured.nonfinite:
         return False

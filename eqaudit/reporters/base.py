@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from eqaudit.groups import Group
+from eqaudit.holding import full_name, turns_channels
+from eqaudit.plan import AUTO
 from eqaudit.report import HOLDING, ElementError, Layer, Report
 
 SEVERITY = ("exact", "at the floor", "approximate", "unresolved", "degenerate", "broken")
 NOT_PLAIN = "not plain"
+
+Rows = Sequence[tuple[Layer, frozenset[str]]]
+"""Layers, then outputs, each with the elements at which it is excused; see `layer_rows`."""
 
 
 def show(text: str) -> str:
@@ -31,7 +39,23 @@ def _escape(character: str) -> str:
 
 def layer_name(layer: Layer) -> str:
     """Return the name of a layer; later calls of the same module are numbered: ``conv1#1``."""
-    return show(layer.name) + (f"#{layer.call}" if layer.call else "")
+    return show(full_name(layer))
+
+
+def describe_asked(report: Report) -> str:
+    """Return the group that was asked for; in words where ``auto`` tried several."""
+    return "every group tried" if report.group.name == AUTO else report.group.name
+
+
+def describe_measured(report: Report) -> list[str]:
+    """Say, in one line or none, that errors are not those of plain maps."""
+    layers = [*report.layers, *report.outputs]
+    turning = sum(turns_channels(layer) for layer in layers)
+    return (
+        [f"channels of {turning} of {len(layers)} rows turn: errors are under their action"]
+        if turning
+        else []
+    )
 
 
 def worst_error(layer: Layer) -> ElementError | None:
@@ -39,6 +63,26 @@ def worst_error(layer: Layer) -> ElementError | None:
     return max(
         layer.errors, key=lambda error: (SEVERITY.index(error.class_), error.error or 0.0), default=None
     )
+
+
+def layer_rows(report: Report) -> Rows:
+    """Return every layer and output, in order of execution, for `shown_class`.
+
+    Beside a layer are the elements at which something later holds, less those at which the layer's own
+    action was found: an error under that is the layer's own.
+    """
+    layers = zip(report.layers, later_exact(report), strict=True)
+    rows = [(layer, later - _acted_on(layer)) for layer, later in layers]
+    return [*rows, *((output, frozenset[str]()) for output in report.outputs)]
+
+
+def _acted_on(layer: Layer) -> frozenset[str]:
+    found = layer.representation
+    if found is None or not turns_channels(layer):
+        return frozenset()
+    if found.group.startswith("{"):
+        return frozenset(found.group.strip("{}").split(", "))
+    return frozenset(str(element) for element in Group.named(found.group).elements)
 
 
 def later_exact(report: Report) -> list[frozenset[str]]:
@@ -54,7 +98,10 @@ def later_exact(report: Report) -> list[frozenset[str]]:
 
 
 def shown_class(error: ElementError, later: frozenset[str]) -> str:
-    """Return the class to show: *not plain* for a layer that fails, as plain maps, before one that holds."""
+    """Return the class to show: *not plain* for a layer that fails before one that holds.
+
+    Its channels turn in a way that was not found, so that read as plain maps they seem to break.
+    """
     failed = error.class_ in {"broken", "approximate"}
     return NOT_PLAIN if failed and error.element in later else error.class_
 

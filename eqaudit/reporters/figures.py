@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from eqaudit.report import Layer, Report
-from eqaudit.reporters.base import NOT_PLAIN, later_exact, layer_name, show
+from eqaudit.report import Report
+from eqaudit.reporters.base import NOT_PLAIN, Rows, layer_name, show
 
 DOTS_PER_INCH = 150
 PAGE_WIDTH = 7.0
@@ -36,15 +36,6 @@ MARKS = {
     "degenerate": ("#CC79A7", "v"),
     "unresolved": ("#7F7F7F", "P"),
 }
-
-Rows = Sequence[tuple[Layer, frozenset[str]]]
-"""Layers, then outputs, each with the elements at which something later holds."""
-
-
-def layer_rows(report: Report) -> Rows:
-    """Return every layer and output, in order of execution."""
-    later = [*later_exact(report), *(frozenset[str]() for _ in report.outputs)]
-    return list(zip([*report.layers, *report.outputs], later, strict=True))
 
 
 def longest_name(rows: Rows) -> int:

@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 
 from eqaudit.report import ElementError, Predictions, Report
 from eqaudit.reporters.angles import Angles, angle_rows
-from eqaudit.reporters.base import layer_name, show
+from eqaudit.reporters.base import Rows, describe_asked, describe_measured, layer_name, layer_rows, show
 from eqaudit.reporters.figures import (
     PAGE_WIDTH,
-    Rows,
     describe_row,
-    layer_rows,
     longest_name,
     name_rows,
     new_figure,
@@ -66,8 +64,9 @@ def draw_heatmap(report: Report) -> Figure:
     bar = figure.colorbar(image, ax=axes, extend="both", shrink=min(1.0, 4 / figure.get_figheight()))
     bar.set_label("share of chance\n(1: as far as unrelated images)", fontsize=8)
     over = "element" if report.kind == "check" else "angle"
-    under = f" under {report.group.name}" if report.kind == "check" else ""
-    set_title(figure, report, f"Equivariance error{under}, by layer and {over}")
+    under = f" under {describe_asked(report)}" if report.kind == "check" else ""
+    title = f"Equivariance error{under}, by layer and {over}"
+    set_title(figure, report, "\n".join([title, *describe_measured(report)]))
     return figure
 
 

@@ -1,17 +1,27 @@
-"""The audit as pictures: a heatmap of layers and elements and the error of each layer, or a sweep."""
+"""The audit as pictures: the errors of layers and elements, or a sweep, and how channels turn."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from eqaudit.report import ElementError, Panel, Report
-from eqaudit.reporters.base import layer_name, show, shown_class, worst_error
+from eqaudit.report import ActionPicture, ElementError, Panel, Report
+from eqaudit.reporters.base import (
+    Rows,
+    describe_asked,
+    describe_measured,
+    layer_name,
+    layer_rows,
+    show,
+    shown_class,
+    worst_error,
+)
+from eqaudit.reporters.channel_pictures import draw_channels, recorded_actions
 from eqaudit.reporters.figures import (
     MARKS,
-    Rows,
-    layer_rows,
     longest_name,
     name_rows,
     new_figure,
@@ -24,18 +34,26 @@ from eqaudit.reporters.sweep_pictures import draw_sweep
 LEAST_ERROR = 1e-17
 
 
-def draw(report: Report, panel: Panel | None = None) -> dict[str, bytes]:
-    """Return the pictures of any audit, as PNG by file name; ``panel`` is the worst case of a sweep."""
-    return draw_sweep(report, panel) if report.kind == "sweep" else draw_check(report)
+def draw(
+    report: Report, panel: Panel | None = None, actions: Sequence[ActionPicture] = ()
+) -> dict[str, bytes]:
+    """Return the pictures of any audit, as PNG by file name.
+
+    ``panel`` is the worst case of a sweep. ``channels.png`` is there where channels turn: by ``actions``, or
+    by the permutations that a saved report lists.
+    """
+    pictures = draw_sweep(report, panel) if report.kind == "sweep" else draw_check(report)
+    drawn = actions or recorded_actions(report)
+    return pictures | ({"channels.png": to_png(draw_channels(report, drawn))} if drawn else {})
 
 
 def draw_check(report: Report) -> dict[str, bytes]:
-    """Return the pictures of an audit of a group, as PNG by file name."""
+    """Return the pictures of the errors of a group, as PNG by file name."""
     return {name: to_png(figure) for name, figure in check_figures(report).items()}
 
 
 def check_figures(report: Report) -> dict[str, Figure]:
-    """Return the figures of an audit of a group, by the name of the file that they are for."""
+    """Return the figures of the errors of a group, by the name of the file that they are for."""
     return {"heatmap.png": draw_heatmap(report), "layers.png": _draw_layers(report)}
 
 
@@ -74,7 +92,8 @@ def _draw_layers(report: Report) -> Figure:
     handles.append(Line2D([], [], linestyle="", color="0.6", marker=".", label="other elements"))
     handles.append(Line2D([], [], linestyle="", color="0.3", marker="|", markersize=10, label="chance"))
     figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
-    set_title(figure, report, f"Equivariance error by layer under {report.group.name}")
+    title = f"Equivariance error by layer under {describe_asked(report)}"
+    set_title(figure, report, "\n".join([title, *describe_measured(report)]))
     return figure
 
 

@@ -5,41 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from rich.console import OverflowMethod, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from eqaudit.gate import SOUND
-from eqaudit.report import Gate, Layer, Model, Output, Report, Resampling, describe_shape
-from eqaudit.reporters.base import (
-    NOT_PLAIN,
-    first_breaking_layer,
-    later_exact,
-    layer_name,
-    show,
-    shown_class,
-    worst_error,
-)
+from eqaudit.groups import IDENTITY, Group
+from eqaudit.holding import NOTHING, describe_ranges, holding_groups, turns_channels
+from eqaudit.plan import AUTO, AUTO_GROUPS
+from eqaudit.report import Gate, Layer, Model, Report, Resampling, describe_shape
+from eqaudit.reporters.base import first_breaking_layer, layer_name, show
 from eqaudit.reporters.console import NARROWEST, Style, render
-from eqaudit.reporters.poses import COLOURS as CLASS_COLOURS
+from eqaudit.reporters.layer_table import COLOURS, layer_table
 from eqaudit.reporters.poses import class_table, percent, pose_table
-from eqaudit.verdict import format_error, format_share, holding_groups
+from eqaudit.verdict import describe_elements, format_error, format_share
 
 KINDS = {"torchscript": "TorchScript", "exported": "exported program", "python": "Python", "onnx": "ONNX"}
-COLOURS = CLASS_COLOURS | {NOT_PLAIN: "cyan"}
 MOST_COLUMNS = 7
-MOST_BAR_CELLS = 10
-SHARE_WIDTH = 7  # "  1.5 %" and the blank after the bar
-LEAST_TYPE, LEAST_NAME = 6, 12
-COLUMNS = ("layer", "type", "shape", "worst", "error ±95%", "of chance", "class")
-EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def render_report(report: Report, style: Style) -> str:
     """Return the whole report as text."""
     parts: list[RenderableType] = [_header(report), ""]
     if report.layers or report.kind == "check":
-        parts += [*_layers(report, max(style.width, NARROWEST)), ""]
+        parts += [*layer_table(report, max(style.width, NARROWEST)), ""]
     upright = report.kind == "sweep" or report.resampling or len(report.gating_output.errors) > MOST_COLUMNS
     parts += [pose_table(report) if upright else _by_element(report), ""]
     classes = class_table(report)
@@ -89,9 +78,18 @@ def _header(report: Report) -> RenderableType:
         grid.add_row("", Text(_describe_resampling(report.resampling)))
     for reason in _describe_task(report):
         grid.add_row("task", Text(show(reason)))
-    for warning in report.warnings:
+    for warning in [*report.warnings, *_turning_output(report)]:
         grid.add_row("note", Text(show(warning), style="yellow"))
     return grid
+
+
+def _turning_output(report: Report) -> Iterator[str]:
+    output = report.gating_output
+    if turns_channels(output):
+        yield (
+            f"the channels of {layer_name(output)} turn with the image; if they are class scores, say "
+            "--task classification (or segmentation), which reads them as they are"
+        )
 
 
 def _describe_group(report: Report) -> str:
@@ -101,11 +99,14 @@ def _describe_group(report: Report) -> str:
         lowest, highest = (pick(pose.degrees for pose in poses) for pick in (min, max))
         moves = f"{lowest:g} to {highest:g} degrees, {len(poses)} turns{' and mirrors' if mirrors else ''}"
     else:
-        moves = f"{report.group.name}, {len(poses) - 1} {'turns and mirrors' if mirrors else 'turns'}"
+        name = f"the largest of {', '.join(AUTO_GROUPS)}" if report.group.name == AUTO else report.group.name
+        count = sum(pose.name != str(IDENTITY) for pose in poses)
+        moves = f"{name}, {count} {'turns and mirrors' if mirrors else 'turns'}"
     resampled = sum(not pose.exact for pose in poses)
     if not resampled:
         return f"{moves} of the square, all exact (no resampling)"
-    return f"{moves}: {len(poses) - resampled - (report.kind == 'check')} exact, {resampled} resampled"
+    unmoved = report.kind == "check" and any(pose.name == str(IDENTITY) for pose in poses)
+    return f"{moves}: {len(poses) - resampled - unmoved} exact, {resampled} resampled"
 
 
 def _describe_resampling(found: Resampling) -> str:
@@ -138,64 +139,6 @@ def _describe_task(report: Report) -> Iterator[str]:
         yield f"dense: {report.dense.reason}"
     if report.embedding is not None:
         yield f"embedding: {report.embedding.reason}"
-
-
-def _layers(report: Report, width: int) -> list[RenderableType]:
-    """Return the table of layers and outputs, and why some were skipped."""
-    later = [*later_exact(report), *(frozenset[str]() for _ in report.outputs)]
-    layers = [*report.layers, *report.outputs]
-    rows = [_layer_cells(layer, held) for layer, held in zip(layers, later, strict=True)]
-    widths = _widths(rows, width)
-    bars = widths[5] - SHARE_WIDTH if widths[5] > len(COLUMNS[5]) else 0
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", collapse_padding=True)
-    for title, cells in zip(COLUMNS, widths, strict=True):
-        # A name that does not fit goes on in the next line; what a layer is may be cut.
-        overflow: OverflowMethod = "fold" if title == "layer" else "ellipsis"
-        table.add_column(title, width=cells, overflow=overflow, no_wrap=title != "layer")
-    for layer, row in zip(layers, rows, strict=True):
-        error = worst_error(layer)
-        share = "" if error is None else f"{_bar(error.normalised, bars)} {row[5]:>6}".rjust(widths[5])
-        name = Text(row[6], style=COLOURS.get(row[6], "magenta"))
-        gating = isinstance(layer, Output) and layer.gating
-        table.add_row(*map(Text, row[:5]), Text(share), name, style="bold" if gating else "")
-    reasons = [(layer_name(layer), layer.skipped) for layer in layers if layer.skipped]
-    return [table, *(Text(f"skipped  {name}: {show(reason)}") for name, reason in reasons)]
-
-
-def _layer_cells(layer: Layer, later: frozenset[str]) -> list[str]:
-    start = [layer_name(layer), show(layer.type), describe_shape(layer.shape)]
-    error = worst_error(layer)
-    if error is None:
-        return [*start, "", "", "", "skipped"]
-    size = f"{format_error(error.error)}{_plus_minus(error.ci95)}"
-    return [*start, error.element, size, format_share(error.normalised), shown_class(error, later)]
-
-
-def _widths(rows: list[list[str]], width: int) -> list[int]:
-    """Return the width of each column: bars get what is left; types, then names, give when it is short."""
-    widths = [max(len(cell) for cell in column) for column in zip(COLUMNS, *rows, strict=True)]
-    widths[5] = len(COLUMNS[5])
-    left = width - sum(widths) - len(widths) + 1
-    if left > 0:
-        widths[5] = min(widths[5] + left, SHARE_WIDTH + MOST_BAR_CELLS)
-    for column, least in ((1, LEAST_TYPE), (0, LEAST_NAME)):
-        taken = min(max(-left, 0), max(widths[column] - least, 0))
-        widths[column] -= taken
-        left += taken
-    return widths
-
-
-def _plus_minus(interval: tuple[float, float] | None) -> str:
-    if interval is None:
-        return ""
-    half = (interval[1] - interval[0]) / 2
-    return f" ±{half:.2g}" if half >= 0.001 else f" ±{format_error(half)}"  # noqa: PLR2004 - as format_error
-
-
-def _bar(share: float | None, cells: int) -> str:
-    """Draw a share of chance in eighths of a cell; beyond 100 % it stays full."""
-    eighths = round(8 * cells * min(max(share or 0.0, 0.0), 1.0))
-    return ("█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()).ljust(cells)
 
 
 def _by_element(report: Report) -> RenderableType:
@@ -246,16 +189,36 @@ def _details(report: Report) -> Iterator[str]:
         yield f"{said}: {format_error(largest)} where exact, so the {format_error(rounding)} is rounding."
     elif errors:
         yield f"{said}: the errors are the model's, not rounding."
+    yield from _where(report)
+
+
+def _where(report: Report) -> Iterator[str]:
+    """Say at which layers a group holds, where that is not in the sentence, and which layer breaks first."""
+    ranges = report.verdict.by_layer if report.verdict else []
+    turning = any(turns_channels(layer) for layer in report.layers)
+    if turning and ranges and (report.kind == "sweep" or ranges[-1].group != NOTHING):
+        yield f"{describe_ranges(ranges)}."
     breaking = first_breaking_layer(report)
     if breaking is not None and not (report.gate and report.gate.passed):
-        yield f"First layer that breaks: {layer_name(breaking)}."
+        yield f"First layer that breaks: {layer_name(breaking)}{_breaking_elements(report, breaking)}."
+
+
+def _breaking_elements(report: Report, layer: Layer) -> str:
+    """Say at which elements a layer breaks, of a group that has turns and mirrors."""
+    if report.kind == "sweep" or report.group.name == AUTO:
+        return ""
+    failing = [error for error in layer.errors if error.class_ in {"approximate", "broken"}]
+    group = Group.named(report.group.name)
+    return f" ({describe_elements(failing, group)})" if group.mirror is not None else ""
 
 
 def _decisions(report: Report) -> Iterator[str]:
     found = report.predictions
     if found is not None and found.orbit_consistency is not None:
         orbit = (
-            f"all {len(found.by_element)} poses" if report.kind == "sweep" else f"all of {report.group.name}"
+            f"all {len(found.by_element)} poses"
+            if report.kind == "sweep" or report.group.name == AUTO
+            else f"all of {report.group.name}"
         )
         share = percent(found.orbit_consistency)
         yield f"The predicted class survives {orbit} for {share} of the images."

@@ -1,0 +1,146 @@
+"""Samples of features for fitting how channels turn: a seeded choice of cells of each map, image by image."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eqaudit.engine.base import Key, Setting, stream
+from eqaudit.engine.references import layout_of
+from eqaudit.groups import Element
+from eqaudit.loader import AuditModel, Feature
+from eqaudit.representations import Floats, Pairs, with_one_channel_dimension
+from eqaudit.transforms import UnknownLayoutError, act, move_exactly
+
+LEAST_SAMPLES = 2048
+SAMPLES_PER_CHANNEL = 4
+LEAST_IMAGES = 2
+"""Half of the images fits what the other half is judged under; of one image, half of the cells."""
+
+Booleans = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """The feature of one layer for all images, space last; ``sizes`` are its channel dimensions."""
+
+    value: torch.Tensor
+    spatial: bool
+    sizes: tuple[int, ...]
+
+    @property
+    def cells(self) -> int:
+        """How many cells a map has; 1 of a vector."""
+        return math.prod(self.value.shape[-2:]) if self.spatial else 1
+
+    @property
+    def channels(self) -> int:
+        """How many channels there are along all channel dimensions."""
+        return math.prod(self.sizes)
+
+    def copy(self) -> Held:
+        """Return the same feature in memory of its own."""
+        return Held(self.value.clone(), self.spatial, self.sizes)
+
+    def moved_cells(self, element: Element, cells: torch.Tensor) -> torch.Tensor | None:
+        """Return which cell comes to each of these under an exact element; None where a side changes."""
+        if not self.spatial:
+            return cells
+        sides = self.value.shape[-2:]
+        places = move_exactly(
+            torch.arange(self.cells).view(*sides), element.quarter_turns, mirrored=element.mirrored
+        )
+        return places.flatten()[cells] if places.shape == sides else None
+
+    def rows(self, cells: torch.Tensor) -> Floats:
+        """Return samples (N, C), image by image, at these cells."""
+        rows = with_one_channel_dimension(self.value, spatial=self.spatial)
+        if self.spatial:
+            rows = rows.flatten(2)[:, :, cells.to(rows.device)].transpose(1, 2)
+        samples: Floats = rows.reshape(-1, self.channels).double().cpu().numpy()
+        return samples
+
+    def moved(self, element: Element, setting: Setting, cell: float) -> Held:
+        """Return T_g of the feature; a vector stays as it is."""
+        if not self.spatial:
+            return self
+        value = self.value
+        if not element.exact:
+            value = value.to(torch.promote_types(value.dtype, torch.float32))
+        return Held(act(element, value, setting.space.features, cell), self.spatial, self.sizes)
+
+
+def visit(
+    model: AuditModel, images: torch.Tensor, setting: Setting, handle: Callable[[Key, Held], None]
+) -> None:
+    """Run the model on images, in as many batches as it takes; hand over each kept layer once it is whole.
+
+    Where one batch does, a feature is handed over as it is, and may change when `handle` returns.
+    """
+    parts = torch.split(images, setting.batch_size)
+    sides = (images.shape[-2], images.shape[-1])
+    waiting: dict[Key, list[torch.Tensor]] = {}
+
+    def receive(key: Key, feature: Feature) -> None:
+        if not setting.keep(key) or feature.value is None:
+            return
+        whole = feature.value
+        if len(parts) > 1:
+            waiting.setdefault(key, []).append(whole.clone())
+            if len(waiting[key]) < len(parts):
+                return
+            whole = torch.cat(waiting.pop(key))
+        with contextlib.suppress(UnknownLayoutError):
+            layout = layout_of(key, whole, len(images), sides, setting)
+            last = layout.space_last(whole)
+            sizes = tuple(last.shape[1:-2] if layout.spatial else last.shape[1:]) or (1,)
+            handle(key, Held(last, layout.spatial, sizes))
+
+    for part in parts:
+        stream(model, part, setting, receive)
+
+
+def choose_cells(held: Held, images: int, seed: int, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Return which cells of a map are sampled, the same for all images; ``mask`` (H, W) says which may be."""
+    if not held.spatial:
+        return torch.zeros(1, dtype=torch.long)
+    usable = torch.arange(held.cells)
+    if mask is not None:
+        usable = usable[mask.flatten()]
+    wanted = max(LEAST_SAMPLES, SAMPLES_PER_CHANNEL * held.channels) // images + 1
+    generator = torch.Generator().manual_seed(seed)
+    return usable[torch.randperm(len(usable), generator=generator)[:wanted]]
+
+
+def second_half(images: int, cells: int) -> Booleans:
+    """Return which samples belong to the second half: every other image, or of one image every other cell."""
+    places = np.arange(cells) if images < LEAST_IMAGES else np.repeat(np.arange(images), cells)
+    second: Booleans = places % 2 == 1
+    return second
+
+
+def finite_pairs(
+    moved: Floats, still: Floats, second: Booleans, chance: float = math.inf, *, centred: bool = True
+) -> Pairs:
+    """Return pairs without the samples that are not finite."""
+    finite = np.isfinite(moved).all(axis=1) & np.isfinite(still).all(axis=1)
+    return Pairs(moved[finite], still[finite], second[finite], centred, chance)
+
+
+def chance_of(samples: Floats, images: int) -> float:
+    """Return the error between unrelated images of samples (N, C), image by image, beside their spread.
+
+    sum_{i != j} |F_i - F_j|^2 = 2 n sum_i |F_i - mean|^2, cell by cell; of one image it is not known.
+    """
+    if images < LEAST_IMAGES:
+        return math.inf
+    by_image = samples.reshape(images, -1, samples.shape[1])
+    between = float(np.nansum(np.square(by_image - by_image.mean(axis=0))))
+    spread = float(np.nansum(np.square(samples - samples.mean(axis=0))))
+    return math.sqrt(2 * images / (images - 1) * between / spread) if spread else math.inf
