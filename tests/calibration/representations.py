@@ -358,7 +358,7 @@ class Replay:
     def __exit__(self, *_error: object) -> None:
         self._patches.close()
 
-    def _fit(self, pairs: Pairs, exact_trivial: float) -> GeneratorFit:
+    def _fit(self, pairs: Pairs, exact_trivial: float, *, thorough: bool) -> GeneratorFit:
         fits: dict[str, GeneratorFit] = {}
         permuted, mixed = partial(fit.fit_permutation, pairs), partial(fit.fit_orthogonal, pairs)
         with (
@@ -367,7 +367,7 @@ class Replay:
         ):
             for one in RULES:
                 with one.used():
-                    fits[one.name] = fit.fit_generator(pairs, exact_trivial)
+                    fits[one.name] = fit.fit_generator(pairs, exact_trivial, thorough=thorough)
         self._fits[id(fits[SHIPPED.name])] = fits
         return fits[SHIPPED.name]
 
