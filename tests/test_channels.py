@@ -276,6 +276,31 @@ def test_layers_beyond_the_limit_are_read_as_plain_maps_with_a_reason() -> None:
     assert "2,052 channels" in found.reason
 
 
+class Rare(nn.Module):
+    """Fields of turned random kernels without offset: many channels live in few places, and some nowhere."""
+
+    def __init__(self, fields: int) -> None:
+        super().__init__()
+        with seeded(0):
+            weight = torch.randn(fields, 3, 3, 3)
+        turned = [torch.rot90(weight, turn, (-2, -1)) for turn in range(4)]
+        self.weight = nn.Parameter(torch.stack(turned, dim=1).flatten(0, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return maps `(B, fields * 4, H, W)`."""
+        return nn.functional.conv2d(image, self.weight, padding=1).relu()
+
+
+def test_channels_that_hardly_live_have_their_place_in_their_field() -> None:
+    """Where the samples do not see a channel, the other fields tell where it belongs."""
+    report = eqaudit.audit(Rare(256), images(16, 25), group="C4")
+    found = report.outputs[0].representation
+    assert found is not None
+    assert "regular C4" in found.words
+    assert "irregular" not in found.words
+    assert all(error.class_ == "exact" for error in report.outputs[0].errors)
+
+
 class OneAtATime(nn.Module):
     """A network that takes one image only."""
 

@@ -23,6 +23,7 @@ PERMUTATION_SHARE = 0.5
 PROVEN_SHARE = 0.1
 SPAN_TOLERANCE = 1e-10
 TIE_BREAK = 1e-9
+FIELD_TOLERANCE = 1e-6
 
 Kind = TypeVar("Kind", Permutation, Orthogonal)
 
@@ -138,7 +139,9 @@ def fit_generator(pairs: Pairs, exact_trivial: float, *, thorough: bool = True) 
     limit = likely_limit(trivial, chance, PERMUTATION_SHARE) if thorough else proven
     if trivial <= exact_trivial or lengths > limit:
         return GeneratorFit(trivial, lengths, chance)
-    permutation = fit_permutation(pairs) if _least_error(pairs) <= limit else None
+    permutation = None
+    if _least_error(pairs) <= limit:
+        permutation = as_fields(pairs, fit_permutation(pairs))
     if lengths > proven or (permutation is not None and permutation.error <= proven):
         return GeneratorFit(trivial, lengths, chance, permutation)
     orthogonal, inside = fit_orthogonal(pairs)
@@ -170,6 +173,44 @@ def fit_permutation(pairs: Pairs, commuting: tuple[Action, ...] = ()) -> Fit[Per
     """
     first, second = (Permutation(_assign(_correlation(pairs, half, commuting))) for half in (0, 1))
     return Fit((first, second), crossed_error(pairs, (first, second)))
+
+
+def as_fields(pairs: Pairs, found: Fit[Permutation]) -> Fit[Permutation]:
+    """Return the fit as equal fields that all move alike, where the samples allow that as well.
+
+    Channels that live in few places may be dead in the samples, and their partners are arbitrary then; fields
+    beside them tell where they belong.
+    """
+    channels = len(found.by_half[0].source)
+    for size in (size for size in range(2, channels // 2 + 1) if channels % size == 0):
+        for places in (np.arange(channels).reshape(-1, size), np.arange(channels).reshape(size, -1).T):
+            source = _common_move(found.by_half[0].source, places)
+            if source is None:
+                continue
+            same = Permutation(source)
+            error = crossed_error(pairs, (same, same))
+            if error <= found.error * (1 + FIELD_TOLERANCE):
+                return Fit((same, same), error)
+    return found
+
+
+def _common_move(source: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Return the permutation that moves every field as most of them move; None where there is none.
+
+    ``places`` (fields, size) are the channels of each field.
+    """
+    fields, size = places.shape
+    slot, field = np.empty(len(source), dtype=np.int64), np.empty(len(source), dtype=np.int64)
+    slot[places], field[places] = np.arange(size), np.arange(fields)[:, None]
+    inside = field[source] == field
+    votes = np.zeros((size, size), dtype=np.int64)
+    np.add.at(votes, (slot[inside], slot[source[inside]]), 1)
+    move = votes.argmax(axis=1)
+    if len(set(move.tolist())) < size or inside.sum() < len(source) / 2:
+        return None
+    common = np.empty(len(source), dtype=np.int64)
+    common[places] = places[:, move]
+    return common
 
 
 def _assign(correlation: Floats) -> NDArray[np.int64]:
@@ -208,24 +249,21 @@ def fit_orthogonal(pairs: Pairs) -> tuple[Fit[Orthogonal], float]:
     difference = 0.0
     for half in (0, 1):
         moved, still = pairs.half(half)
-        left, right = parts[1 - half]
-        difference += float(np.square(moved @ left - still @ right).sum())
-    first, second = (_complete(left, right) for left, right in parts)
+        left, right, rank = parts[1 - half]
+        difference += float(np.square(moved @ left[:, :rank] - still @ right[:, :rank]).sum())
+    first, second = (_complete(*part) for part in parts)
     return Fit((first, second), crossed_error(pairs, (first, second))), pairs.error(difference)
 
 
-def _polar(moved: Floats, still: Floats) -> tuple[Floats, Floats]:
-    """Return the left and right singular vectors, (C, R) each, of moved^T still, without its null space."""
-    left, values, right = scipy.linalg.svd(moved.T @ still, full_matrices=False, lapack_driver="gesdd")
-    kept = values > SPAN_TOLERANCE * values[0] if values.size else np.zeros(0, dtype=bool)
-    return left[:, kept], right[kept].T
+def _polar(moved: Floats, still: Floats) -> tuple[Floats, Floats, int]:
+    """Return the left and right singular vectors, (C, C) each, of moved^T still, and its rank."""
+    left, values, right = scipy.linalg.svd(moved.T @ still)
+    rank = int((values > SPAN_TOLERANCE * values[0]).sum()) if values.size else 0
+    return left, right.T, rank
 
 
-def _complete(left: Floats, right: Floats) -> Orthogonal:
+def _complete(left: Floats, right: Floats, rank: int) -> Orthogonal:
     """Return the orthogonal matrix that takes ``right`` to ``left``, and moves the rest but little."""
-    matrix = left @ right.T
-    if left.shape[1] < left.shape[0]:
-        rest_left, rest_right = scipy.linalg.null_space(left.T), scipy.linalg.null_space(right.T)
-        one, _, other = scipy.linalg.svd(rest_left.T @ rest_right)
-        matrix = matrix + rest_left @ (one @ other) @ rest_right.T
-    return Orthogonal(matrix)
+    rest_left, rest_right = left[:, rank:], right[:, rank:]
+    one, _, other = scipy.linalg.svd(rest_left.T @ rest_right)
+    return Orthogonal(left[:, :rank] @ right[:, :rank].T + rest_left @ (one @ other) @ rest_right.T)

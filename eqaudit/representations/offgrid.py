@@ -20,6 +20,7 @@ from eqaudit.representations.base import Action, Floats, Orthogonal, Permutation
 from eqaudit.representations.fit import (
     Fit,
     Pairs,
+    as_fields,
     crossed_error,
     fit_orthogonal,
     fit_permutation,
@@ -150,7 +151,7 @@ def _permuted(
     pairs: Pairs, anchors: tuple[Action, Action], times: int, trivial: float
 ) -> Fit[Permutation] | None:
     commuting = tuple(power(anchors[0], step) for step in range(CYCLES))
-    found = fit_permutation(pairs, commuting)
+    found = as_fields(pairs, fit_permutation(pairs, commuting))
     relation = max(_misses(found.by_half[half], anchors[half], times, pairs.still) for half in (0, 1))
     return found if relation <= LIKELY_RELATION and found.error <= SHARE * trivial else None
 
