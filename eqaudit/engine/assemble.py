@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from eqaudit.engine.base import Key, Setting, finite_or_none
+from eqaudit.engine.base import Key, Setting, finite_or_none, full_name
 from eqaudit.engine.floors import Floors
 from eqaudit.engine.measure import TapSums, Unit
 from eqaudit.engine.rerun import RerunResult
@@ -157,7 +157,7 @@ class Assembler:
             parameters=sums.feature.parameters,
             skipped=sums.skipped,
             degenerate=sums.measured(0).degenerate,
-            same_as=None if sums.same_as is None else _name(sums.same_as),
+            same_as=None if sums.same_as is None else full_name(sums.same_as),
             representation=None if sums.skipped else self.setting.channels.record(key),
             errors=self._errors(key),
             no_floor=self._no_floor(key, sums),
@@ -258,7 +258,3 @@ def _kept(values: Values) -> NDArray[np.float64] | None:
             return dice
         case _:
             return None
-
-
-def _name(key: Key) -> str:
-    return key[1] if not key[2] else f"{key[1]}#{key[2]}"

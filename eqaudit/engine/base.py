@@ -127,6 +127,11 @@ def stream(
         receive(("output", output.name, output.call), output)
 
 
+def full_name(key: Key) -> str:
+    """Return the name of a tensor; later calls of the same module are numbered: ``conv1#1``."""
+    return f"{key[1]}#{key[2]}" if key[2] else key[1]
+
+
 def as_tensor(images: NDArray[np.float32]) -> torch.Tensor:
     """Return a batch as a tensor of its own memory."""
     return torch.from_numpy(np.ascontiguousarray(images))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 
-from eqaudit.engine.base import Key, Setting, stream
+from eqaudit.engine.base import Key, Setting
+from eqaudit.engine.samples import Held, visit_tensors
 from eqaudit.errors import UsageError
 from eqaudit.groups import Element
-from eqaudit.loader import AuditModel, Feature
+from eqaudit.loader import AuditModel
 from eqaudit.plan import LayoutRule
 from eqaudit.report import describe_shape
-from eqaudit.representations import Floats, Pairs, with_one_channel_dimension
+from eqaudit.representations import Pairs
 from eqaudit.transforms import Layout, UnknownLayoutError, act, find_layouts, layout_from_letters
 
 Layouts = dict[Key, tuple[Layout, ...]]
@@ -140,45 +142,37 @@ def settle_layouts(model: AuditModel, images: torch.Tensor, setting: Setting, el
     open_ = {key for key, readings in setting.layouts.items() if len(readings) > 1 and setting.keep(key)}
     if not open_:
         return dict(setting.layouts)
-    still = _features(model, images, setting, open_)
-    moved = _features(model, act(element, images, setting.space.images).contiguous(), setting, open_)
+    still = _tensors(model, images, setting, open_)
+    moved = _tensors(model, act(element, images, setting.space.images).contiguous(), setting, open_)
     settled = dict(setting.layouts)
     for key in open_ & set(still) & set(moved):
         readings = settled[key]
-        misfits = [
-            _misfit(
-                reading, still[key], moved[key], lambda value: act(element, value, setting.space.features)
-            )
-            for reading in readings
-        ]
+        misfits = [_misfit(reading, still[key], moved[key], element, setting) for reading in readings]
         best = readings[_best(misfits)]
         settled[key] = (best, *(other for other in readings if other is not best))
     return settled
 
 
-def _features(
+def _tensors(
     model: AuditModel, images: torch.Tensor, setting: Setting, kept: set[Key]
 ) -> dict[Key, torch.Tensor]:
-    found: dict[Key, list[torch.Tensor]] = {}
+    found: dict[Key, torch.Tensor] = {}
 
-    def receive(key: Key, feature: Feature) -> None:
-        if key in kept and feature.value is not None:
-            found.setdefault(key, []).append(feature.value.clone())
+    def receive(key: Key, tensor: torch.Tensor) -> None:
+        found[key] = tensor.clone()
 
-    for part in torch.split(images, setting.batch_size):
-        stream(model, part, setting, receive)
-    return {key: torch.cat(parts) for key, parts in found.items()}
+    visit_tensors(model, images, dataclasses.replace(setting, keep=kept.__contains__), receive)
+    return found
 
 
 def _misfit(
-    layout: Layout, still: torch.Tensor, moved: torch.Tensor, turn: Callable[[torch.Tensor], torch.Tensor]
+    layout: Layout, still: torch.Tensor, moved: torch.Tensor, element: Element, setting: Setting
 ) -> tuple[float, float]:
     """Return how far lengths are from being kept under a reading, and its error as plain maps."""
-    before, after = layout.space_last(still), layout.space_last(moved)
-    expected = turn(before) if layout.spatial else before
-    if expected.shape != after.shape:
+    after, expected = Held.of(moved, layout), Held.of(still, layout).moved(element, setting, 1.0)
+    if expected.value.shape != after.value.shape:
         return math.inf, math.inf
-    pairs = Pairs(samples(after, layout), samples(expected, layout), np.zeros(0, dtype=bool))
+    pairs = Pairs(after.rows(), expected.rows(), np.zeros(0, dtype=bool))
     return pairs.lengths, pairs.trivial
 
 
@@ -189,12 +183,3 @@ def _best(misfits: list[tuple[float, float]]) -> int:
         return by_lengths[0]
     least = min(range(len(misfits)), key=lambda place: misfits[place][1])
     return least if misfits[least][1] <= BETTER_ERROR * misfits[0][1] else 0
-
-
-def samples(value: torch.Tensor, layout: Layout) -> Floats:
-    """Return the cells of a feature, space last, as samples (N, C)."""
-    rows = with_one_channel_dimension(value, spatial=layout.spatial)
-    if layout.spatial:
-        rows = rows.flatten(2).transpose(1, 2).flatten(0, 1)
-    found: Floats = rows.double().cpu().numpy()
-    return found

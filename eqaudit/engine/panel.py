@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from eqaudit.engine.base import Setting, run_on
+from eqaudit.engine.base import Setting, full_name, run_on
 from eqaudit.engine.measure import Unit
 from eqaudit.engine.references import layout_of, with_channels
 from eqaudit.groups import Pose
@@ -73,8 +73,9 @@ def draw_actions(channels: Channels) -> list[ActionPicture]:
         for element, action in layer.generators.items():
             if layer.moves and action.channels <= MOST_DRAWN_CHANNELS:
                 values = action.matrix.astype(np.float32).tobytes()
-                name = key[1] if not key[2] else f"{key[1]}#{key[2]}"
-                pictures.append(ActionPicture(name, layer.named.words, str(element), action.channels, values))
+                pictures.append(
+                    ActionPicture(full_name(key), layer.named.words, str(element), action.channels, values)
+                )
     return pictures
 
 

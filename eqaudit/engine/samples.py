@@ -16,7 +16,7 @@ from eqaudit.engine.references import layout_of
 from eqaudit.groups import Element
 from eqaudit.loader import AuditModel, Feature
 from eqaudit.representations import Floats, Pairs, with_one_channel_dimension
-from eqaudit.transforms import UnknownLayoutError, act, move_exactly
+from eqaudit.transforms import Layout, UnknownLayoutError, act, move_exactly
 
 LEAST_SAMPLES = 2048
 SAMPLES_PER_CHANNEL = 4
@@ -33,6 +33,14 @@ class Held:
     value: torch.Tensor
     spatial: bool
     sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, value: torch.Tensor, layout: Layout) -> Held:
+        """Read a tensor, batch first, as a layout says."""
+        last = layout.space_last(value)
+        return cls(
+            last, layout.spatial, tuple(last.shape[1:-2] if layout.spatial else last.shape[1:]) or (1,)
+        )
 
     @property
     def cells(self) -> int:
@@ -58,10 +66,11 @@ class Held:
         )
         return places.flatten()[cells] if places.shape == sides else None
 
-    def rows(self, cells: torch.Tensor) -> Floats:
-        """Return samples (N, C), image by image, at these cells."""
+    def rows(self, cells: torch.Tensor | None = None) -> Floats:
+        """Return samples (N, C), image by image, at these cells, or at all."""
         rows = with_one_channel_dimension(self.value, spatial=self.spatial)
         if self.spatial:
+            cells = torch.arange(self.cells) if cells is None else cells
             rows = rows.flatten(2)[:, :, cells.to(rows.device)].transpose(1, 2)
         samples: Floats = rows.reshape(-1, self.channels).double().cpu().numpy()
         return samples
@@ -79,12 +88,24 @@ class Held:
 def visit(
     model: AuditModel, images: torch.Tensor, setting: Setting, handle: Callable[[Key, Held], None]
 ) -> None:
-    """Run the model on images, in as many batches as it takes; hand over each kept layer once it is whole.
+    """Run the model on images and hand over each kept layer of known layout, as `visit_tensors` does."""
+    sides = (images.shape[-2], images.shape[-1])
 
-    Where one batch does, a feature is handed over as it is, and may change when `handle` returns.
+    def receive(key: Key, whole: torch.Tensor) -> None:
+        with contextlib.suppress(UnknownLayoutError):
+            handle(key, Held.of(whole, layout_of(key, whole, len(images), sides, setting)))
+
+    visit_tensors(model, images, setting, receive)
+
+
+def visit_tensors(
+    model: AuditModel, images: torch.Tensor, setting: Setting, handle: Callable[[Key, torch.Tensor], None]
+) -> None:
+    """Run the model on images, in as many batches as it takes; hand over each kept tensor once it is whole.
+
+    Where one batch does, a tensor is handed over as it is, and may change when `handle` returns.
     """
     parts = torch.split(images, setting.batch_size)
-    sides = (images.shape[-2], images.shape[-1])
     waiting: dict[Key, list[torch.Tensor]] = {}
 
     def receive(key: Key, feature: Feature) -> None:
@@ -96,11 +117,7 @@ def visit(
             if len(waiting[key]) < len(parts):
                 return
             whole = torch.cat(waiting.pop(key))
-        with contextlib.suppress(UnknownLayoutError):
-            layout = layout_of(key, whole, len(images), sides, setting)
-            last = layout.space_last(whole)
-            sizes = tuple(last.shape[1:-2] if layout.spatial else last.shape[1:]) or (1,)
-            handle(key, Held(last, layout.spatial, sizes))
+        handle(key, whole)
 
     for part in parts:
         stream(model, part, setting, receive)
