@@ -1,5 +1,7 @@
 """Resampling, quantiles and histograms over images. numpy only, no randomness but by seed."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,7 @@ CONFIDENCE = 0.95
 NORMAL_QUANTILE = 1.959964
 FEWEST_STUDENTISED = 8
 LARGEST_ERROR = 2.0
+LARGEST_LOG = math.log(LARGEST_ERROR)
 LARGEST_TABLE = 1 << 24
 
 BINS_PER_DECADE = 50
@@ -89,8 +92,9 @@ def ratio_interval(numerator: Floats, denominator: Floats, seed: int) -> tuple[f
     ends = percentile_interval(statistic)
     if ends is None:
         return None
-    low, high = (float(np.exp((centre[0] - end * error[0]) / 2)) for end in (ends[1], ends[0]))
-    return low, min(high, LARGEST_ERROR)
+    low, high = ((centre[0] - end * error[0]) / 2 for end in (ends[1], ends[0]))
+    # Beyond the largest error there is nothing, and an exponential would overflow.
+    return float(np.exp(min(low, LARGEST_LOG))), float(np.exp(min(high, LARGEST_LOG)))
 
 
 def _log_ratio(numerator: Floats, denominator: Floats) -> tuple[Floats, Floats]:

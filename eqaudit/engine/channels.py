@@ -19,6 +19,7 @@ from eqaudit.engine.samples import (
     chance_of,
     choose_cells,
     finite_pairs,
+    rare_cells,
     second_half,
     visit,
 )
@@ -123,9 +124,13 @@ def _relative_difference(one: torch.Tensor, other: torch.Tensor) -> float:
 
 @dataclass(slots=True, eq=False)
 class _Layer:
-    """What is known of one layer so far; ``orbit`` holds the features of few cells at each element."""
+    """What is known of one layer so far.
+
+    ``cells`` are those that are sampled at exact elements; ``orbit`` holds features of few cells by element.
+    """
 
     held: Held
+    cells: torch.Tensor
     features: Floats
     chance: float
     fits: dict[Element, GeneratorFit] = field(default_factory=dict)
@@ -166,9 +171,12 @@ class _Run:
         if len(self.images) > 1 and _depends_little(held.value):
             self.left_out[key] = ("degenerate", "it does not depend on the image")
             return
-        features = held.rows(choose_cells(held, len(self.images), self.setting.seed))
-        chance = chance_of(features, len(self.images))
-        self.layers[key] = _Layer(held.copy(), _some(features), chance)
+        cells = choose_cells(held, len(self.images), self.setting.seed)
+        rare = rare_cells(held, cells)
+        chance = chance_of(held.rows(cells), len(self.images))
+        few = FEATURE_SAMPLES // len(self.images) + 1
+        features = _some(held.rows(torch.cat([cells[:few], rare[:few]])))
+        self.layers[key] = _Layer(held.copy(), torch.cat([cells, rare]), features, chance)
 
     def _show(self, element: Element, handle: Callable[[Key, _Layer, Held, Element], None]) -> None:
         """Run the model on the images under one element, and hand over each layer that is known and alike."""
@@ -181,13 +189,18 @@ class _Run:
         moved = act(element, self.images, self.setting.space.images).contiguous()
         visit(self.model, moved, self.setting, receive)
 
-    def _meet(self, key: Key, layer: _Layer, held: Held, element: Element) -> None:
+    def _meet(self, _key: Key, layer: _Layer, held: Held, element: Element) -> None:
         if held.cells <= FEW_CELLS:
             layer.orbit[element] = held.copy()
         elif not _stood_for(element):
-            pairs = self._pairs(key, layer, held, element)
-            if pairs is not None and pairs.size:
-                layer.fits[element] = self._fit(pairs, element)
+            pairs = self._pairs(layer, held, element, layer.cells)
+            if pairs is None or not pairs.size:
+                return
+            found = self._fit(pairs, element)
+            if not found.determined:
+                most = choose_cells(held, len(self.images), self.setting.seed, most=True)
+                found = self._fit(self._pairs(layer, held, element, most) or pairs, element)
+            layer.fits[element] = found
 
     def _fit(self, pairs: Pairs, element: Element) -> GeneratorFit:
         # Mirrors that are no generator of a Dn are worth a fit only where they are exact.
@@ -195,23 +208,20 @@ class _Run:
         return fit_generator(pairs, TRIVIAL_ERROR, thorough=thorough)
 
     def _extend(self, key: Key, layer: _Layer, held: Held, base: Element) -> None:
-        pairs = self._pairs(key, layer, held, base)
-        if pairs is not None:
-            floor = self.fitting.floors.raw(key, base)
-            layer.extensions.append(extend(base, layer.decision, pairs, floor))
-
-    def _pairs(self, key: Key, layer: _Layer, held: Held, element: Element) -> Pairs | None:
-        mask = None
-        if held.spatial and not element.exact:
-            mask = self.setting.space.mask(key, *held.value.shape[-2:])
+        mask = self.setting.space.mask(key, *held.value.shape[-2:]) if held.spatial else None
         cells = choose_cells(held, len(self.images), self.setting.seed, mask)
+        expected = layer.held.moved(base, self.setting, self.setting.space.cells.get(key, 1.0))
         second = second_half(len(self.images), len(cells))
-        if not element.exact:
-            expected = layer.held.moved(element, self.setting, self.setting.space.cells.get(key, 1.0))
-            return finite_pairs(held.rows(cells), expected.rows(cells), second, centred=False)
+        pairs = finite_pairs(held.rows(cells), expected.rows(cells), second, centred=False)
+        floor = self.fitting.floors.raw(key, base)
+        layer.extensions.append(extend(base, layer.decision, pairs, floor, layer.chance))
+
+    def _pairs(self, layer: _Layer, held: Held, element: Element, cells: torch.Tensor) -> Pairs | None:
+        """Return samples at an exact element; None for a quarter turn of a map that is no square."""
         before = layer.held.moved_cells(element, cells)
         if before is None:
-            return None  # a map that is no square has no quarter turns
+            return None
+        second = second_half(len(self.images), len(cells))
         return finite_pairs(held.rows(cells), layer.held.rows(before), second, layer.chance)
 
     def _fit_orbit(self, layer: _Layer) -> None:
@@ -284,7 +294,7 @@ def _depends_little(value: torch.Tensor) -> bool:
 def _some(features: Floats) -> Floats:
     """Return finite samples, spread over all."""
     finite = features[np.isfinite(features).all(axis=1)]
-    return finite[:: max(1, len(finite) // FEATURE_SAMPLES)]
+    return finite[:: max(1, len(finite) // (2 * FEATURE_SAMPLES))]
 
 
 def _confirms(later: LayerAction, earlier: LayerAction) -> bool:

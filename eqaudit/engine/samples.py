@@ -13,13 +13,17 @@ from numpy.typing import NDArray
 
 from eqaudit.engine.base import Key, Setting, stream
 from eqaudit.engine.references import layout_of
-from eqaudit.groups import Element
+from eqaudit.groups import Element, Group
 from eqaudit.loader import AuditModel, Feature
 from eqaudit.representations import Floats, Pairs, with_one_channel_dimension
 from eqaudit.transforms import Layout, UnknownLayoutError, act, move_exactly
 
 LEAST_SAMPLES = 2048
 SAMPLES_PER_CHANNEL = 4
+MOST_SAMPLES, MOST_VALUES = 32_768, 2**24
+RARELY_SEEN = 0.1
+DEAD = 1e-6
+PLACES = 8
 LEAST_IMAGES = 2
 """Half of the images fits what the other half is judged under; of one image, half of the cells."""
 
@@ -123,16 +127,49 @@ def visit_tensors(
         stream(model, part, setting, receive)
 
 
-def choose_cells(held: Held, images: int, seed: int, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Return which cells of a map are sampled, the same for all images; ``mask`` (H, W) says which may be."""
+def choose_cells(
+    held: Held, images: int, seed: int, mask: torch.Tensor | None = None, *, most: bool = False
+) -> torch.Tensor:
+    """Return which cells of a map are sampled, the same for all images.
+
+    ``mask`` (H, W) says which may be; ``most`` takes as many as memory should hold.
+    """
     if not held.spatial:
         return torch.zeros(1, dtype=torch.long)
     usable = torch.arange(held.cells)
     if mask is not None:
         usable = usable[mask.flatten()]
     wanted = max(LEAST_SAMPLES, SAMPLES_PER_CHANNEL * held.channels) // images + 1
+    if most:
+        wanted = max(wanted, min(MOST_SAMPLES, MOST_VALUES // held.channels) // images)
     generator = torch.Generator().manual_seed(seed)
     return usable[torch.randperm(len(usable), generator=generator)[:wanted]]
+
+
+def rare_cells(held: Held, cells: torch.Tensor) -> torch.Tensor:
+    """Return cells where channels live that are all but dead at the others, for either half of the images.
+
+    They come with all turns and mirrors of theirs, so that any exact element finds them again.
+    """
+    if not held.spatial:
+        return cells[:0]
+    sizes = with_one_channel_dimension(held.value, spatial=True).flatten(2).abs()
+    found = []
+    for half in (sizes[::2], sizes[1::2]):
+        if len(half):
+            largest = half.amax(dim=0)
+            peaks, places = largest.topk(min(PLACES, held.cells), dim=1)
+            seen = half[:, :, cells.to(half.device)].amax(dim=(0, 2))
+            rare = (seen < RARELY_SEEN * peaks[:, 0]) & (peaks[:, 0] > DEAD * peaks.max())
+            found.append(places[rare].flatten())
+    alone = distinct(torch.cat(found).cpu())[: MOST_VALUES // (8 * held.channels * len(sizes))]
+    moved = [held.moved_cells(element, alone) for element in Group.named("D4").elements]
+    return distinct(torch.cat([places for places in moved if places is not None]))
+
+
+def distinct(cells: torch.Tensor) -> torch.Tensor:
+    """Return cells in order, each once."""
+    return torch.tensor(sorted(set(cells.tolist())), dtype=torch.long)
 
 
 def second_half(images: int, cells: int) -> Booleans:

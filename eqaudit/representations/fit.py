@@ -24,6 +24,8 @@ PROVEN_SHARE = 0.1
 SPAN_TOLERANCE = 1e-10
 TIE_BREAK = 1e-9
 FIELD_TOLERANCE = 1e-6
+UNSEEN = 0.1
+"""Error outside the span of either half beyond which too much is seen by one half only."""
 
 Kind = TypeVar("Kind", Permutation, Orthogonal)
 
@@ -145,6 +147,8 @@ def fit_generator(pairs: Pairs, exact_trivial: float, *, thorough: bool = True) 
     if lengths > proven or (permutation is not None and permutation.error <= proven):
         return GeneratorFit(trivial, lengths, chance, permutation)
     orthogonal, inside = fit_orthogonal(pairs)
+    if inside <= proven < orthogonal.error:
+        orthogonal = _fit_all(pairs, orthogonal)
     determined = orthogonal.error <= proven or inside > proven
     return GeneratorFit(trivial, lengths, chance, permutation, orthogonal, determined)
 
@@ -253,6 +257,18 @@ def fit_orthogonal(pairs: Pairs) -> tuple[Fit[Orthogonal], float]:
         difference += float(np.square(moved @ left[:, :rank] - still @ right[:, :rank]).sum())
     first, second = (_complete(*part) for part in parts)
     return Fit((first, second), crossed_error(pairs, (first, second))), pairs.error(difference)
+
+
+def _fit_all(pairs: Pairs, apart: Fit[Orthogonal]) -> Fit[Orthogonal]:
+    """Return the fit of both halves at once, where what only one of them sees is little; else the given one.
+
+    The rest was judged by the other half; of the little, only the group's relations are left to tell.
+    """
+    if apart.error > UNSEEN:
+        return apart
+    whole = _complete(*_polar(pairs.moved, pairs.still))
+    error = crossed_error(pairs, (whole, whole))
+    return Fit((whole, whole), error) if error < apart.error else apart
 
 
 def _polar(moved: Floats, still: Floats) -> tuple[Floats, Floats, int]:

@@ -94,7 +94,9 @@ def anchor_of(base: Element) -> tuple[int, Element]:
     return times, Element(mirrored=False, k=times * base.k, n=base.n)
 
 
-def extend(base: Element, decision: Decision, pairs: Pairs, floor: float | None) -> Extension | None:
+def extend(
+    base: Element, decision: Decision, pairs: Pairs, floor: float | None, chance: float = math.inf
+) -> Extension | None:
     """Return the action of a resampled turn, or None where channels are to be read as plain maps.
 
     Parameters
@@ -107,7 +109,18 @@ def extend(base: Element, decision: Decision, pairs: Pairs, floor: float | None)
         Samples at the turn, inside the valid mask.
     floor
         Of the layer at the turn; None where it has none.
+    chance
+        Error between unrelated images, relative to the spread of the samples.
     """
+    found = _extend(base, decision, pairs, floor)
+    if found is None:
+        return None
+    # A constant that all images share may look as if it turned.
+    own = Pairs(pairs.moved, pairs.still, pairs.second)
+    return found if crossed_error(own, found.by_half) <= SHARE * chance else None
+
+
+def _extend(base: Element, decision: Decision, pairs: Pairs, floor: float | None) -> Extension | None:
     times, anchor = anchor_of(base)
     anchors = _anchors(decision, anchor, pairs.still.shape[1])
     trivial = pairs.trivial
