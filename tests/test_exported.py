@@ -251,6 +251,43 @@ def test_a_program_that_takes_no_images_is_refused(
     assert said in refusal(export(module, *images))
 
 
+def test_images_by_keyword_are_refused(refusal: Callable[[bytes], str]) -> None:
+    """A program is called with the images as its one argument."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(nn.ReLU().eval(), (), {"input": noise(2, *IMAGE)})
+        torch.export.save(program, buffer)
+    assert "by keyword" in refusal(buffer.getvalue())
+
+
+class _Again(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU())
+
+    def forward(self, image: Tensor) -> Tensor:
+        answer: Tensor = self.block(self.block(image))
+        return answer
+
+
+def test_layers_with_preserved_signatures_are_seen(tmp_path: Path) -> None:
+    """Each call of a layer is then a module of its own, behind one that chooses."""
+    source, batch = made(_Again), noise(2, *IMAGE)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(source, (batch,), preserve_module_call_signature=("block",))
+        torch.export.save(program, buffer)
+    model = read(buffer.getvalue(), tmp_path)
+    features, outputs = hooked(source, batch)
+    ours = tapped(model, batch)
+    assert [(seen.name, seen.call) for seen in ours[0]] == [(seen.name, seen.call) for seen in features]
+    assert_same(([], ours[1]), ([], outputs))
+    twin = tapped(model.twin(), batch.double())
+    assert {seen.value.dtype for seen in twin[0] if seen.value is not None} == {torch.float64}
+
+
 def test_what_cannot_be_seen_is_noted(tmp_path: Path) -> None:
     """Layers inside ``no_grad``, and a program exported in training mode."""
     notes = " ".join(read(export(_Deaf().train(), noise(2, *IMAGE)), tmp_path).notes)
@@ -299,6 +336,13 @@ def test_a_whole_file_keeps_its_weights_and_loses_what_is_pickled(small: bytes, 
         small = change(small, member, data=text)
     assert_same(tapped(read(small, tmp_path), batch), tapped(model, batch))
     assert_same(tapped(read(add(small, "extra/notes.txt", b"hello"), tmp_path), batch), tapped(model, batch))
+
+
+def test_an_example_input_that_was_exported_before_is_harmless(tmp_path: Path) -> None:
+    """The exporter leaves marks on it, which are pickled beside its values."""
+    batch = noise(2, *IMAGE)
+    for dynamic in (False, True):
+        assert read(export(nn.ReLU(), batch, dynamic=dynamic), tmp_path).kind == "exported"
 
 
 @pytest.mark.parametrize("road", payloads(Path("x")))

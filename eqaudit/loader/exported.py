@@ -76,7 +76,7 @@ class ExportedRunner(Runner):
         return module_parameters(self.module)
 
     def _layers(self) -> Iterator[tuple[str, nn.Module]]:
-        for name, module in self.module.named_modules():
+        for name, module in _named_modules(self.module):
             if name and isinstance(module, (InterpreterModule, InterpreterModuleDispatcher)):
                 yield name, module
 
@@ -140,6 +140,10 @@ def _input_shape(program: ExportedProgram) -> tuple[int | None, InputShape]:
             f"it takes {len(names)} inputs, expected one batch of images",
             "export a module whose forward takes one tensor",
         )
+    if not program.call_spec.in_spec.child(0).num_leaves:
+        raise ModelError(
+            f"it takes its input by keyword ({names[0].name})", "export it with the images as an argument"
+        )
     node = next(node for node in program.graph.nodes if node.name == names[0].name)
     value = node.meta["val"]
     sizes = [size if isinstance(size, int) else None for size in value.shape]
@@ -168,12 +172,31 @@ def _tensors_only(value: object) -> object:
     return tensors or value
 
 
-def _dispatched_type(module: Any) -> str | None:
-    return module.call_modules()[0].type_name()  # type: ignore[no-any-return]
+def _dispatched_type(module: nn.Module) -> str | None:
+    first = _calls(module)[0]
+    return first.type_name() if isinstance(first, InterpreterModule) else None
+
+
+def _named_modules(root: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Return each module once, with those that a dispatcher chooses from, which the root does not list."""
+    seen: set[int] = set()
+    for name, module in root.named_modules():
+        hidden = _calls(module) if isinstance(module, InterpreterModuleDispatcher) else []
+        inside = [
+            (f"{name}.{path}" if path else "", part) for call in hidden for path, part in call.named_modules()
+        ]
+        for found, part in [(name, module), *inside]:
+            if id(part) not in seen:
+                seen.add(id(part))
+                yield found, part
+
+
+def _calls(dispatcher: Any) -> list[nn.Module]:
+    return list(dispatcher.call_modules())
 
 
 def _graphs(root: nn.Module) -> Iterator[torch.fx.Graph]:
-    for module in root.modules():
+    for _, module in _named_modules(root):
         graph = getattr(module, "graph", None)
         if isinstance(graph, torch.fx.Graph):
             yield graph
@@ -181,15 +204,16 @@ def _graphs(root: nn.Module) -> Iterator[torch.fx.Graph]:
 
 def _make_double(module: Any) -> None:
     """Make float64 of parameters, buffers, constants, and of float32 where a graph names it."""
-    module.double()
-    for owner in module.modules():
+    for _, owner in _named_modules(module):
+        # Again for each: a dispatcher hides its modules from the root.
+        owner.double()
         for name, value in list(vars(owner).items()):
             if isinstance(value, torch.Tensor) and value.is_floating_point():
                 setattr(owner, name, value.double())
     for graph in _graphs(module):
         for node in list(graph.nodes):
             _retype(graph, node)
-    for owner in module.modules():
+    for _, owner in _named_modules(module):
         if isinstance(owner, torch.fx.GraphModule):
             owner.recompile()
 

@@ -44,7 +44,8 @@ _WEIGHTS_ONLY: Final = re.compile(
     r"|torch\.nn\.parameter\.Parameter|torch\.serialization\._get_layout|collections\.(OrderedDict|defaultdict)"
     r"|(__builtin__|builtins)\.(set|int|dict|list)"
 )
-_SAMPLE_NAMES: Final = re.compile(rf"{_WEIGHTS_ONLY.pattern}|torch\._export\.serde\.[\w.]+")
+# Tensors may carry marks of the exporter: torch's own names, never read.
+_SAMPLE_NAMES: Final = re.compile(rf"{_WEIGHTS_ONLY.pattern}|(torch|sympy|numpy)\.[\w.]+")
 _EXPORTED: Final = ("models/", "data/aotinductor/")
 OLD_PROGRAM: Final = (
     "is an exported program of PyTorch 2.7 or older: refused, its weights are pickled",
