@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tarfile
 import time
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
@@ -363,15 +362,6 @@ def tar() -> bytes:
     return buffer.getvalue()
 
 
-def exported() -> bytes:
-    """Return an exported program."""
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.ones(1, 2),)), buffer)
-    return buffer.getvalue()
-
-
 def package() -> bytes:
     """Return a torch.package archive."""
     buffer = io.BytesIO()
@@ -399,7 +389,8 @@ OTHER_KINDS: dict[str, tuple[Callable[[], bytes], str]] = {
     "module": (lambda: saved(nn.Linear(2, 2)), "torch.nn.modules.linear.Linear"),
     "legacy module": (lambda: legacy(nn.Linear(2, 2)), "nothing is unpickled"),
     "plain pickle": (lambda: pickle.dumps([1, 2]), "nothing is unpickled"),
-    "exported": (exported, "not supported yet"),
+    "old exported": (lambda: zipped_files("serialized_exported_program.json", "version"), "2.7 or older"),
+    "compiled": (lambda: zipped_files("m/data/aotinductor/model/a.so", "m/archive_format"), "native code"),
     "package": (package, "torch.package"),
     "other zip": (lambda: zipped_files("top/a.txt"), "zip archive that is no model"),
     "flat zip": (lambda: zipped_files("a.npy", "b.npy"), "zip archive that is no model"),
@@ -412,7 +403,7 @@ OTHER_KINDS: dict[str, tuple[Callable[[], bytes], str]] = {
 
 @pytest.mark.parametrize("kind", OTHER_KINDS)
 def test_other_kinds_are_named(kind: str, refusal: Callable[[bytes], str]) -> None:
-    """Whatever is no TorchScript file is called what it is, with a next step."""
+    """Whatever is no model file is called what it is, with a next step."""
     make, expected = OTHER_KINDS[kind]
     assert expected in refusal(make())
 

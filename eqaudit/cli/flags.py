@@ -86,7 +86,8 @@ class ModelFlags:
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="A TorchScript file, package.module:factory, or path/to/file.py:factory."
+            metavar="MODEL",
+            help="A TorchScript file or exported program (.pt2), package.module:factory, or file.py:factory.",
         ),
     ]
     arg: Annotated[

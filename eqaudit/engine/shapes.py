@@ -46,12 +46,13 @@ def choose_shape(model: AuditModel, images: Images | None, options: InputOptions
         The model refuses every shape that was tried.
     """
     if options.input_shape is not None:
+        _check_declared(model, options.input_shape)
         return _first_accepted(model, [options.input_shape], "from --input-shape", options)
     channels = _channels(model, images)
     size = images.native_size if images is not None else None
     if images is None or size is None:
-        shapes = [(depth, side, side) for depth, side in product(channels, SIDES)]
-        return _first_accepted(model, shapes, "", options)
+        origin = "as the exported program says" if model.fixed_sides else ""
+        return _first_accepted(model, _shapes(model, channels), origin, options)
     origin = "from --resize" if options.resize is not None else "the size of the data"
     try:
         return _first_accepted(model, [(depth, *size) for depth in channels], origin, options)
@@ -61,9 +62,28 @@ def choose_shape(model: AuditModel, images: Images | None, options: InputOptions
         raise DataError(error.message, _propose_size(model, channels)) from error
 
 
+def _check_declared(model: AuditModel, asked: Shape) -> None:
+    declared = model.input_shape
+    if declared and any(size not in {None, wanted} for size, wanted in zip(declared, asked, strict=True)):
+        sizes = "x".join("any" if size is None else str(size) for size in declared)
+        raise DataError(
+            f"the model takes {sizes}, but --input-shape asks for {describe_shape(asked)}",
+            "leave --input-shape out, or export the model with dynamic_shapes",
+        )
+
+
+def _shapes(model: AuditModel, channels: list[int]) -> list[Shape]:
+    """Return the shapes to try: squares, or what the file says."""
+    _, height, width = model.input_shape or (None, None, None)
+    sides = [(height or width or side, width or height or side) for side in SIDES]
+    return [(depth, *size) for depth, size in product(channels, dict.fromkeys(sides))]
+
+
 def _channels(model: AuditModel, images: Images | None) -> list[int]:
     if images is not None and images.ready and images.native_channels is not None:
         return [images.native_channels]
+    if model.input_shape and model.input_shape[0] is not None:
+        return [model.input_shape[0]]
     first = model.first_channels
     # Pictures can be made grey or RGB, but not of any number of channels.
     guesses = [first] if first is not None and (images is None or first in CHANNELS) else []
@@ -71,24 +91,27 @@ def _channels(model: AuditModel, images: Images | None) -> list[int]:
 
 
 def _propose_size(model: AuditModel, channels: list[int]) -> str:
-    for depth, side in product(channels, SIDES):
-        if isinstance(_accepts(model, (depth, side, side), BATCHES), str):
+    for depth, height, width in _shapes(model, channels):
+        if isinstance(_accepts(model, (depth, height, width), _batches(model)), str):
             continue
-        return f"the model accepts {depth}x{side}x{side}: add --resize {side},{side}"
+        return f"the model accepts {depth}x{height}x{width}: add --resize {height},{width}"
     return "say the size that the model takes with --input-shape C,H,W"
+
+
+def _batches(model: AuditModel) -> tuple[int, ...]:
+    return BATCHES if model.fixed_batch is None else (model.fixed_batch,)
 
 
 def _first_accepted(model: AuditModel, shapes: list[Shape], origin: str, options: InputOptions) -> Choice:
     refusals: list[tuple[Shape, str]] = []
     for shape in shapes:
-        refusal = _accepts(model, shape, BATCHES)
+        refusal = _accepts(model, shape, _batches(model))
         if refusal is None:
-            return Choice(shape, origin or _explain(shape, refusals), None)
+            return _choice(shape, origin or _explain(shape, refusals), model.fixed_batch)
         refusals.append((shape, refusal))
-    for batch, shape in _fixed(shapes, options):
+    for batch, shape in _fixed(model, shapes, options):
         if _accepts(model, shape, (batch,)) is None:
-            reason = origin or _explain(shape, [])
-            return Choice(shape, f"{reason}; the model runs at batch size {batch} only", batch)
+            return _choice(shape, origin or _explain(shape, []), batch)
     shape, refusal = refusals[0]
     if origin:
         where = f"{describe_shape(shape)} ({origin})"
@@ -104,7 +127,14 @@ def _first_accepted(model: AuditModel, shapes: list[Shape], origin: str, options
     )
 
 
-def _fixed(shapes: list[Shape], options: InputOptions) -> Iterator[tuple[int, Shape]]:
+def _choice(shape: Shape, reason: str, batch: int | None) -> Choice:
+    only = "" if batch is None else f"; the model runs at batch size {batch} only"
+    return Choice(shape, reason + only, batch)
+
+
+def _fixed(model: AuditModel, shapes: list[Shape], options: InputOptions) -> Iterator[tuple[int, Shape]]:
+    if model.fixed_batch is not None:
+        return
     deadline = time.monotonic() + FIXED_SECONDS
     for batch, shape in product(dict.fromkeys([options.batch_size, *FIXED_BATCHES]), shapes):
         if time.monotonic() > deadline:

@@ -22,9 +22,20 @@ def load_model(spec: ModelSpec, device: torch.device) -> AuditModel:
     """
     match spec:
         case FileModel(path):
-            return load_torchscript(read_model_file(path), path, device)
+            return _load_file(path, device)
         case PythonObject():
             return wrap_module(make_module(spec), str(spec), device)
+
+
+def _load_file(path: str, device: torch.device) -> AuditModel:
+    file = read_model_file(path)
+    match file.kind:
+        case "torchscript":
+            return load_torchscript(file, path, device)
+        case "exported":
+            from eqaudit.loader.exported import load_exported  # noqa: PLC0415 - torch.export costs a second
+
+            return load_exported(file, path, device)
 
 
 def wrap_module(module: nn.Module, spec: str, device: torch.device) -> AuditModel:

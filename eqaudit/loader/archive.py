@@ -1,7 +1,8 @@
 """The one strict reader: a model file is read once, checked whole, and handed on as a fresh archive.
 
-``torch.jit.load`` checks neither checksums nor storage lengths and looks entries up without regard to case,
-so torch never sees the file, only the bytes that `read_model_file` wrote after every check.
+``torch.jit.load`` checks neither checksums nor storage lengths and looks entries up without regard to case;
+``torch.export.load`` unpickles and evaluates what it finds. So torch never sees the file, only the bytes that
+`read_model_file` wrote after every check.
 """
 
 import hashlib
@@ -9,13 +10,24 @@ import io
 import os
 import stat
 import zipfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from eqaudit.errors import ModelError
-from eqaudit.loader.kinds import AGAIN, WAY_OUT, describe, describe_pickle, describe_zip
+from eqaudit.loader.kinds import (
+    AGAIN,
+    EXPORT_AGAIN,
+    WAY_OUT,
+    describe,
+    describe_pickle,
+    describe_samples,
+    describe_zip,
+    is_exported,
+)
 from eqaudit.loader.limits import LIMITS
+from eqaudit.loader.payloads import SAMPLES, check_contents, check_names
 from eqaudit.loader.storages import check_pickle
 from eqaudit.loader.zipped import Entry, read_directory, unpack_entry
 
@@ -36,7 +48,7 @@ class ModelFile:
         A fresh archive of the checked entries, stored, in their order: the only bytes for torch.
     """
 
-    kind: Literal["torchscript"]
+    kind: Literal["torchscript", "exported"]
     sha256: str
     content: bytes
 
@@ -58,12 +70,12 @@ def read_model_file(path: str) -> ModelFile:
     try:
         data = _read_bytes(path)
         entries = read_directory(data)
-        content = _check_torchscript(data, entries)
+        kind, content = _check_archive(data, entries)
     except ModelError as error:
         raise ModelError(f"{path}: {error.message}", error.hint or AGAIN) from error
     except MemoryError as error:
         raise ModelError(f"{path}: too large for the memory of this machine", WAY_OUT) from error
-    return ModelFile("torchscript", hashlib.sha256(data).hexdigest(), content)
+    return ModelFile(kind, hashlib.sha256(data).hexdigest(), content)
 
 
 def _read_bytes(path: str) -> bytearray:
@@ -123,29 +135,60 @@ def _fill(file: io.FileIO, view: memoryview) -> int:
     return done
 
 
-def _check_torchscript(data: bytearray, entries: list[Entry]) -> bytes:
-    """Check every entry of a TorchScript archive and return it written anew."""
+def _check_archive(data: bytearray, entries: list[Entry]) -> tuple[Literal["torchscript", "exported"], bytes]:
     files = {entry.name.partition("/")[2]: entry for entry in entries if not entry.is_folder}
-    finding = describe_zip({name.lower() for name in files})
+    folded = {name.lower(): name for name in files}
+    if is_exported(folded):
+        check_names(folded)
+        return "exported", _write(files, _check_exported(data, files))
+    finding = describe_zip(folded)
     if finding:
         raise ModelError(*finding)
+    return "torchscript", _write(files, _check_torchscript(data, files))
+
+
+def _write(files: dict[str, Entry], contents: Iterable[tuple[str, bytes]]) -> bytes:
+    """Return a fresh archive of checked contents, stored."""
+    output = io.BytesIO()
+    with zipfile.ZipFile(output, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in contents:
+            # A fixed date: the same model gives the same bytes.
+            archive.writestr(zipfile.ZipInfo(files[name].name, (1980, 1, 1, 0, 0, 0)), content)
+    return output.getvalue()
+
+
+def _check_exported(data: bytearray, files: dict[str, Entry]) -> Iterator[tuple[str, bytes]]:
+    """Check every entry of an exported program and yield those that torch may see."""
+    contents = {name: unpack_entry(data, entry) for name, entry in files.items()}
+    _check_samples(bytearray(contents[SAMPLES]))
+    yield from check_contents(contents).items()
+
+
+def _check_samples(data: bytearray) -> None:
+    """Refuse sample inputs that name what is no tensor: never read, but no export writes that."""
+    for entry in read_directory(data) if data else ():
+        readable = entry.name.endswith(".pkl") and entry.size <= LIMITS.pickle_bytes
+        found = describe_samples(unpack_entry(data, entry)) if readable else None
+        if found:
+            message = f"{SAMPLES} holds pickled objects ({found[:80]}): refused, nothing is unpickled"
+            raise ModelError(message, EXPORT_AGAIN)
+
+
+def _check_torchscript(data: bytearray, files: dict[str, Entry]) -> Iterator[tuple[str, bytes]]:
+    """Check every entry of a TorchScript archive and yield those that torch may see."""
     if "constants.pkl" not in files and not any(name.startswith("code/") for name in files):
         raise ModelError(*_describe_checkpoint(data, files))
     for name in ("data.pkl", "constants.pkl"):
         if name not in files:
             raise ModelError(f"damaged TorchScript archive: {name} is missing", WAY_OUT)
     sizes = {name: entry.size for name, entry in files.items()}
-    output = io.BytesIO()
-    with zipfile.ZipFile(output, "w", zipfile.ZIP_STORED) as archive:
-        for name, entry in files.items():
-            content = unpack_entry(data, entry)
-            if name.lower().startswith("traced_inputs"):
-                # Example inputs, saved without their values: read, they would be memory past a storage.
-                continue
-            _check_record(name, content, sizes)
-            # A fixed date: the same model gives the same bytes.
-            archive.writestr(zipfile.ZipInfo(entry.name, (1980, 1, 1, 0, 0, 0)), content)
-    return output.getvalue()
+    for name, entry in files.items():
+        content = unpack_entry(data, entry)
+        if name.lower().startswith("traced_inputs"):
+            # Example inputs, saved without their values: read, they would be memory past a storage.
+            continue
+        _check_record(name, content, sizes)
+        yield name, content
 
 
 def _describe_checkpoint(data: bytearray, files: dict[str, Entry]) -> tuple[str, str]:

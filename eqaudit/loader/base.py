@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from eqaudit.errors import ModelError
 from eqaudit.pythonspec import one_line
@@ -48,6 +49,7 @@ class Feature:
 
 OnFeature = Callable[[Feature], None]
 OnValue = Callable[[Tap, object], None]
+InputShape = tuple[int | None, int | None, int | None]
 
 
 class Runner(Protocol):
@@ -70,15 +72,19 @@ class Runner(Protocol):
 class AuditModel:
     """A model that is ready to be measured: eval mode, gradients off, on its device.
 
-    ``notes`` are things about the model that a reader of the report must know.
+    ``notes`` are things about the model that a reader of the report must know. ``input_shape`` is what a file
+    says of the (C, H, W) that it takes, a size None where it takes several; ``fixed_batch`` the one batch
+    size that it takes. Both are None where the file does not say.
     """
 
     spec: str
-    kind: Literal["torchscript", "python"]
+    kind: Literal["torchscript", "exported", "python"]
     sha256: str | None
     runner: Runner
     device: torch.device
     notes: tuple[str, ...] = ()
+    input_shape: InputShape | None = None
+    fixed_batch: int | None = None
 
     @property
     def parameters(self) -> int:
@@ -90,6 +96,11 @@ class AuditModel:
         """Input channels of the first 4-dimensional weight: a guess at what the model takes."""
         shapes = (weight.shape for weight in self.runner.weights())
         return next((shape[1] for shape in shapes if len(shape) == CONV_WEIGHT_RANK), None)
+
+    @property
+    def fixed_sides(self) -> bool:
+        """Whether the file says which height and width it takes."""
+        return self.input_shape is not None and None not in self.input_shape[1:]
 
     def run(self, batch: torch.Tensor, on_feature: OnFeature | None = None) -> list[Feature]:
         """Call the model on a batch and return its output tensors.
@@ -170,6 +181,24 @@ def module_parameters(module: nn.Module) -> Iterator[torch.Tensor]:
     """Return the floating parameters of a module; its floating buffers where it has none."""
     found: list[torch.Tensor] = [weight for weight in module.parameters() if weight.is_floating_point()]
     return iter(found or [buffer for buffer in module.buffers() if buffer.is_floating_point()])
+
+
+def run_with_hooks(
+    root: nn.Module, batch: torch.Tensor, taps: list[tuple[nn.Module, Tap]], on_value: OnValue | None
+) -> object:
+    """Call a module; hand what each tapped module inside it returns to ``on_value``."""
+    if on_value is None:
+        return root(batch)
+    handles = [_hook(module, tap, on_value) for module, tap in taps]
+    try:
+        return root(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hook(module: nn.Module, tap: Tap, on_value: OnValue) -> RemovableHandle:
+    return module.register_forward_hook(lambda _module, _inputs, value: on_value(tap, value))
 
 
 def own_parameters(module: nn.Module) -> int:

@@ -9,7 +9,15 @@ import torch
 from torch import nn
 
 from eqaudit.errors import ModelError
-from eqaudit.loader.base import AuditModel, OnValue, Runner, Tap, module_parameters, own_parameters
+from eqaudit.loader.base import (
+    AuditModel,
+    OnValue,
+    Runner,
+    Tap,
+    module_parameters,
+    own_parameters,
+    run_with_hooks,
+)
 from eqaudit.plan import PythonObject
 from eqaudit.pythonspec import import_object, user_code
 
@@ -22,14 +30,12 @@ class EagerRunner(Runner):
 
     def run(self, batch: torch.Tensor, on_value: OnValue | None) -> object:
         """Call the module with a hook on every module inside it."""
-        if on_value is None:
-            return self.module(batch)
-        handles = [_hook(name, module, on_value) for name, module in self.module.named_modules() if name]
-        try:
-            return self.module(batch)
-        finally:
-            for handle in handles:
-                handle.remove()
+        taps = [
+            (module, Tap(name, type(module).__name__, own_parameters(module)))
+            for name, module in self.module.named_modules()
+            if name and on_value is not None
+        ]
+        return run_with_hooks(self.module, batch, taps, on_value)
 
     def twin(self) -> EagerRunner:
         """Return a float64 copy."""
@@ -43,11 +49,6 @@ class EagerRunner(Runner):
     def weights(self) -> Iterator[torch.Tensor]:
         """Return the floating parameters."""
         return module_parameters(self.module)
-
-
-def _hook(name: str, module: nn.Module, on_value: OnValue) -> torch.utils.hooks.RemovableHandle:
-    tap = Tap(name, type(module).__name__, own_parameters(module))
-    return module.register_forward_hook(lambda _module, _inputs, value: on_value(tap, value))
 
 
 def wrap_eager(module: nn.Module, spec: str, device: torch.device) -> AuditModel:

@@ -1,4 +1,4 @@
-"""Say what a file is that is no TorchScript archive, from its content and never from its name."""
+"""Say what a file is that is no model archive, from its content and never from its name."""
 
 import codecs
 import io
@@ -13,8 +13,9 @@ Finding: TypeAlias = tuple[str, str]
 
 WAY_OUT: Final = (
     "give the code that builds the model, path/to/file.py:factory, "
-    "or save it with torch.jit.script(model).save(...)"
+    "or save it with torch.export.save or torch.jit.script(model).save(...)"
 )
+EXPORT_AGAIN: Final = "export the model again and save it with torch.export.save"
 AGAIN: Final = "copy, download or save the file again"
 
 _MAGIC: Final = (
@@ -42,6 +43,13 @@ _WEIGHTS_ONLY: Final = re.compile(
     r"torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_\w+|torch\.\w*(Storage|Size|device|float\d*|int\d*)"
     r"|torch\.nn\.parameter\.Parameter|torch\.serialization\._get_layout|collections\.(OrderedDict|defaultdict)"
     r"|(__builtin__|builtins)\.(set|int|dict|list)"
+)
+# Tensors may carry marks of the exporter: torch's own names, never read.
+_SAMPLE_NAMES: Final = re.compile(rf"{_WEIGHTS_ONLY.pattern}|(torch|sympy|numpy)\.[\w.]+")
+_EXPORTED: Final = ("models/", "data/aotinductor/")
+OLD_PROGRAM: Final = (
+    "is an exported program of PyTorch 2.7 or older: refused, its weights are pickled",
+    "load it with that PyTorch and save it with torch.export.save of a newer one",
 )
 _PICKLES_IN_LEGACY_SAVE: Final = 5
 _SMALLEST_HEADER: Final = 8
@@ -94,9 +102,8 @@ def describe_zip(names: Collection[str]) -> Finding | None:
     names
         The names, folded to lower case.
     """
-    if "models/model.json" in names or "serialized_exported_program.json" in names:
-        message = "is an exported program (.pt2): not supported yet"
-        return f"{message}; this version reads TorchScript files and Python factories", WAY_OUT
+    if "serialized_exported_program.json" in names:
+        return OLD_PROGRAM
     if "model.json" in names:
         return (
             "is a TorchScript file of PyTorch 1.1 or older (model.json)",
@@ -107,6 +114,23 @@ def describe_zip(names: Collection[str]) -> Finding | None:
     if "data.pkl" in names:
         return None
     return "is a zip archive that is no model", WAY_OUT
+
+
+def is_exported(names: Collection[str]) -> bool:
+    """Tell whether a zip archive is an exported program, or one compiled ahead of time.
+
+    Parameters
+    ----------
+    names
+        Its entries inside the top folder, folded to lower case.
+    """
+    return "archive_format" in names or any(name.startswith(_EXPORTED) for name in names)
+
+
+def describe_samples(data: bytes) -> str | None:
+    """Name an object that pickled sample inputs would make and that is no tensor; None: there is none."""
+    others = [name for name in set(_names(data)) if not _SAMPLE_NAMES.fullmatch(name)]
+    return min(others, default=None)
 
 
 def _names(data: bytes) -> Iterator[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from eqaudit.errors import ModelError
-from eqaudit.loader.kinds import AGAIN, WAY_OUT
+from eqaudit.loader.kinds import AGAIN, OLD_PROGRAM, WAY_OUT
 from eqaudit.loader.limits import LIMITS
 
 _END: Final = struct.Struct("<4s4H2LH")
@@ -193,6 +193,8 @@ def _check_names(entries: list[Entry]) -> None:
             raise ModelError(f"it holds the same name twice: {name}", "save the model again with PyTorch")
         seen.add(folded)
         tops.add(parts[0] if len(parts) > 1 or entry.is_folder else "")
+    if "serialized_exported_program.json" in seen:
+        raise ModelError(*OLD_PROGRAM)
     if len(tops) != 1 or "" in tops:
         raise ModelError("is a zip archive that is no model (it has not one top folder)", WAY_OUT)
 
