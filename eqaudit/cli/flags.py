@@ -21,6 +21,7 @@ from eqaudit.plan import (
     Method,
     ModelSpec,
     PathData,
+    PythonObject,
     RunOptions,
     Scores,
     SpaceOptions,
@@ -33,6 +34,7 @@ from eqaudit.plan import (
     parse_integers,
     parse_limit,
     parse_model,
+    parse_weights,
 )
 
 IMAGES, TRUTH, TURNING, OUTPUT, RUN = "Images", "Truth", "Turning", "Output", "Run"
@@ -93,10 +95,20 @@ class ModelFlags:
         list[str] | None,
         typer.Option("--arg", metavar="NAME=VALUE", help="Argument of a Python factory (repeatable)."),
     ] = None
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Load these weights onto a Python MODEL: .pt, .pth or .safetensors."
+        ),
+    ] = None
+    no_strict_weights: Annotated[
+        bool, typer.Option("--no-strict-weights", help="Load the weights that fit, and say which do not.")
+    ] = False
 
     def parse(self) -> ModelSpec:
         """Check the options and return them as a part of the plan."""
-        return parse_model(self.model, self.arg or [])
+        model = parse_model(self.model, self.arg or [])
+        return parse_weights(model, self.weights, strict=not self.no_strict_weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +327,8 @@ def command_line() -> tuple[str, ...]:
 def input_files(model: ModelSpec, inputs: InputOptions | None = None) -> tuple[str, ...]:
     """Return what is read and must never be written over."""
     files = [model.path if isinstance(model, FileModel) else model.source]
+    if isinstance(model, PythonObject) and model.weights is not None:
+        files.append(model.weights.path)
     if inputs is not None:
         files += [inputs.data.path] if isinstance(inputs.data, PathData) else []
         files += [inputs.truth.labels] if inputs.truth.labels not in {"", "folders"} else []

@@ -33,7 +33,7 @@ def describe_tool(plan: AuditPlan, device: torch.device) -> Tool:
 def describe_model(model: AuditModel) -> Model:
     """Write down what is measured."""
     note = "; ".join(model.notes) or None
-    return Model(model.spec, model.kind, model.sha256, model.parameters, note)
+    return Model(model.spec, model.kind, model.sha256, model.parameters, note, model.weights_sha256)
 
 
 def describe_poses(plan: AuditPlan) -> GroupRecord:

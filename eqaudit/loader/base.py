@@ -70,7 +70,8 @@ class Runner(Protocol):
 class AuditModel:
     """A model that is ready to be measured: eval mode, gradients off, on its device.
 
-    ``notes`` are things about the model that a reader of the report must know.
+    ``notes`` are things about the model that a reader of the report must know; ``weights_sha256`` is of the
+    file of weights that was loaded onto Python code.
     """
 
     spec: str
@@ -79,6 +80,7 @@ class AuditModel:
     runner: Runner
     device: torch.device
     notes: tuple[str, ...] = ()
+    weights_sha256: str | None = None
 
     @property
     def parameters(self) -> int:
