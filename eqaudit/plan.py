@@ -66,6 +66,7 @@ Extension = Literal["reflect", "zeros", "blank"]
 Boundary = Literal["disc", "reflect", "zeros"]
 TaskName = Literal["auto", "classification", "segmentation", "dense", "embedding"]
 Scores = Literal["auto", "logits", "probabilities"]
+Precision = Literal["float32", "float64", "bfloat16", "float16"]
 NO_LAYERS = "none"
 USUAL_ORDERS = (8, 12, 16, 24)
 AUTO = "auto"
@@ -104,10 +105,12 @@ class InputOptions(msgspec.Struct, frozen=True):
 
 
 class RunOptions(msgspec.Struct, frozen=True):
-    """Where the model runs. ``threads`` 0 leaves torch's default."""
+    """Where and how the model runs. ``threads`` 0 leaves the default, ``dtype`` None the model as it is."""
 
     device: str = "cpu"
     threads: int = 0
+    dtype: Precision | None = None
+    tf32: bool = False
 
 
 class SpaceOptions(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ from eqaudit.plan import (
     Method,
     ModelSpec,
     PathData,
+    Precision,
     PythonObject,
     RunOptions,
     Scores,
@@ -299,6 +300,15 @@ class RunFlags:
     threads: Annotated[
         int, typer.Option(min=0, max=1_024, help="CPU threads; 0 leaves the default.", rich_help_panel=RUN)
     ] = 0
+    dtype: Annotated[
+        Precision | None,
+        typer.Option(
+            help="Convert the model and its inputs; left out, the model runs as it is.", rich_help_panel=RUN
+        ),
+    ] = None
+    tf32: Annotated[
+        bool, typer.Option("--tf32", help="Let a CUDA device use TF32 in float32.", rich_help_panel=RUN)
+    ] = False
     timeout: Annotated[
         float,
         typer.Option(
@@ -316,7 +326,10 @@ class RunFlags:
     def parse(self) -> RunOptions:
         """Check the options and return them as a part of the plan."""
         parse_limit("--timeout", self.timeout)
-        return RunOptions(parse_device(self.device), self.threads)
+        device = parse_device(self.device)
+        if self.tf32 and device == "cpu":
+            raise UsageError("--tf32 goes with a CUDA device", "add --device cuda, or leave --tf32 out")
+        return RunOptions(device, self.threads, self.dtype, self.tf32)
 
 
 def command_line() -> tuple[str, ...]:
