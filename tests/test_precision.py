@@ -36,7 +36,8 @@ class WithoutKernel(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Add the singular values of each channel."""
         features: torch.Tensor = self.conv(image)
-        return features.mean((2, 3)) + torch.linalg.svdvals(features).sum(2)
+        values: torch.Tensor = torch.linalg.svdvals(features)
+        return features.mean((2, 3)) + values.sum(2)
 
 
 class Rounds(nn.Module):
