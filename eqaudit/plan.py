@@ -22,16 +22,25 @@ class FileModel(msgspec.Struct, frozen=True, tag="file"):
     path: str
 
 
+class WeightsFile(msgspec.Struct, frozen=True):
+    """A file of weights for a model made by Python code; ``strict``: every tensor must find its place."""
+
+    path: str
+    strict: bool = True
+
+
 class PythonObject(msgspec.Struct, frozen=True, tag="python"):
     """Something named in Python code: a factory, a class or an instance.
 
-    ``source`` is a dotted module name, or the path of a ``.py`` file when ``is_file``.
+    ``source`` is a dotted module name, or the path of a ``.py`` file when ``is_file``. ``weights`` are loaded
+    onto a model.
     """
 
     source: str
     attribute: str
     is_file: bool
     arguments: dict[str, Any] = {}
+    weights: WeightsFile | None = None
 
     def __str__(self) -> str:
         return f"{self.source}:{self.attribute}"
@@ -57,6 +66,7 @@ Extension = Literal["reflect", "zeros", "blank"]
 Boundary = Literal["disc", "reflect", "zeros"]
 TaskName = Literal["auto", "classification", "segmentation", "dense", "embedding"]
 Scores = Literal["auto", "logits", "probabilities"]
+Precision = Literal["float32", "float64", "bfloat16", "float16"]
 NO_LAYERS = "none"
 USUAL_ORDERS = (8, 12, 16, 24)
 AUTO = "auto"
@@ -95,10 +105,12 @@ class InputOptions(msgspec.Struct, frozen=True):
 
 
 class RunOptions(msgspec.Struct, frozen=True):
-    """Where the model runs. ``threads`` 0 leaves torch's default."""
+    """Where and how the model runs. ``threads`` 0 leaves the default, ``dtype`` None the model as it is."""
 
     device: str = "cpu"
     threads: int = 0
+    dtype: Precision | None = None
+    tf32: bool = False
 
 
 class SpaceOptions(msgspec.Struct, frozen=True):
@@ -230,6 +242,32 @@ def parse_model(text: str, arguments: list[str]) -> ModelSpec:
     if arguments:
         raise UsageError("--arg goes with a Python factory, and MODEL is a file", "leave --arg out")
     return FileModel(text)
+
+
+def parse_weights(model: ModelSpec, path: str | None, *, strict: bool) -> ModelSpec:
+    """Read the ``--weights`` and ``--no-strict-weights`` of a model.
+
+    Raises
+    ------
+    UsageError
+        The path is empty or missing where it is needed, or the model is a file.
+    ModelError
+        The file of weights does not exist.
+    """
+    if path is None:
+        if not strict:
+            raise UsageError("--no-strict-weights goes with --weights", "add --weights FILE")
+        return model
+    if not path:
+        raise UsageError("--weights is empty", "give a .pt, .pth or .safetensors file")
+    if not isinstance(model, PythonObject):
+        raise UsageError(
+            "--weights goes with a Python factory, and MODEL is a file",
+            "give the code: eqaudit check path/to/file.py:factory --weights FILE",
+        )
+    if not Path(path).exists():
+        raise ModelError(f"no such file of weights: {path}", "check the path after --weights")
+    return msgspec.structs.replace(model, weights=WeightsFile(path, strict))
 
 
 def parse_data(text: str) -> DataSpec:

@@ -38,13 +38,18 @@ class Tool(Record, frozen=True):
 
 
 class Model(Record, frozen=True):
-    """What was measured. ``sha256`` is of the model file's bytes; None for a Python spec."""
+    """What was measured.
+
+    ``sha256`` is of the model file's bytes; None for a Python spec. ``weights_sha256`` is of the file that
+    ``--weights`` loaded onto a Python spec.
+    """
 
     spec: str
     kind: Literal["torchscript", "exported", "python", "onnx"]
     sha256: str | None
     parameters: int
     note: str | None = None
+    weights_sha256: str | None = None
 
 
 class Skipped(Record, frozen=True):

@@ -21,6 +21,8 @@ from eqaudit.plan import (
     Method,
     ModelSpec,
     PathData,
+    Precision,
+    PythonObject,
     RunOptions,
     Scores,
     SpaceOptions,
@@ -33,6 +35,7 @@ from eqaudit.plan import (
     parse_integers,
     parse_limit,
     parse_model,
+    parse_weights,
 )
 
 IMAGES, TRUTH, TURNING, OUTPUT, RUN = "Images", "Truth", "Turning", "Output", "Run"
@@ -94,10 +97,20 @@ class ModelFlags:
         list[str] | None,
         typer.Option("--arg", metavar="NAME=VALUE", help="Argument of a Python factory (repeatable)."),
     ] = None
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Load these weights onto a Python MODEL: .pt, .pth or .safetensors."
+        ),
+    ] = None
+    no_strict_weights: Annotated[
+        bool, typer.Option("--no-strict-weights", help="Load the weights that fit, and say which do not.")
+    ] = False
 
     def parse(self) -> ModelSpec:
         """Check the options and return them as a part of the plan."""
-        return parse_model(self.model, self.arg or [])
+        model = parse_model(self.model, self.arg or [])
+        return parse_weights(model, self.weights, strict=not self.no_strict_weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +301,15 @@ class RunFlags:
     threads: Annotated[
         int, typer.Option(min=0, max=1_024, help="CPU threads; 0 leaves the default.", rich_help_panel=RUN)
     ] = 0
+    dtype: Annotated[
+        Precision | None,
+        typer.Option(
+            help="Convert the model and its inputs; left out, the model runs as it is.", rich_help_panel=RUN
+        ),
+    ] = None
+    tf32: Annotated[
+        bool, typer.Option("--tf32", help="Let a CUDA device use TF32 in float32.", rich_help_panel=RUN)
+    ] = False
     timeout: Annotated[
         float,
         typer.Option(
@@ -305,7 +327,10 @@ class RunFlags:
     def parse(self) -> RunOptions:
         """Check the options and return them as a part of the plan."""
         parse_limit("--timeout", self.timeout)
-        return RunOptions(parse_device(self.device), self.threads)
+        device = parse_device(self.device)
+        if self.tf32 and device == "cpu":
+            raise UsageError("--tf32 goes with a CUDA device", "add --device cuda, or leave --tf32 out")
+        return RunOptions(device, self.threads, self.dtype, self.tf32)
 
 
 def command_line() -> tuple[str, ...]:
@@ -316,6 +341,8 @@ def command_line() -> tuple[str, ...]:
 def input_files(model: ModelSpec, inputs: InputOptions | None = None) -> tuple[str, ...]:
     """Return what is read and must never be written over."""
     files = [model.path if isinstance(model, FileModel) else model.source]
+    if isinstance(model, PythonObject) and model.weights is not None:
+        files.append(model.weights.path)
     if inputs is not None:
         files += [inputs.data.path] if isinstance(inputs.data, PathData) else []
         files += [inputs.truth.labels] if inputs.truth.labels not in {"", "folders"} else []

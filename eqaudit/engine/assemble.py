@@ -181,7 +181,7 @@ class Assembler:
         spread = self._output_spread(key, place) if key[0] == "output" else _layer_spread(sums, place)
         return ElementError(
             element=pose.name,
-            class_=classify(measured, again)
+            class_=classify(measured, again, coarse=self.setting.coarse)
             if pose.exact
             else classify_resampled(measured, floor, self.floor_factor),
             error=measured.error,

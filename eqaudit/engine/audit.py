@@ -24,12 +24,13 @@ from eqaudit.engine.measure import Unit, measure_batch
 from eqaudit.engine.normalisation import suspect_normalisation
 from eqaudit.engine.notes import Seen, notes
 from eqaudit.engine.panel import draw_actions, draw_worst, worst_case
+from eqaudit.engine.precision import convert, is_coarse, set_tf32
 from eqaudit.engine.probe import make_setting, probe_model
 from eqaudit.engine.receptive import receptive_radii
 from eqaudit.engine.references import NOTHING_INSIDE, Batch, layout_of, with_channels
 from eqaudit.engine.rerun import RerunResult, rerun_in_float64
 from eqaudit.engine.samples import LEAST_IMAGES
-from eqaudit.engine.shapes import Choice, choose_shape
+from eqaudit.engine.shapes import Choice
 from eqaudit.engine.task import Evidence, choose_task
 from eqaudit.errors import DataError, ModelError
 from eqaudit.groups import IDENTITY
@@ -64,6 +65,7 @@ def check(plan: AuditPlan, progress: Progress) -> Audited:
         The model or the images cannot be used, or a layer pattern matches nothing.
     """
     device = choose_device(plan.run)
+    set_tf32(plan.run)
     progress("loading", 0, 0)
     images = open_images(plan.inputs)
     return audit(load_model(plan.model, device), images, plan, progress)
@@ -72,9 +74,10 @@ def check(plan: AuditPlan, progress: Progress) -> Audited:
 def list_layers(plan: LayersPlan, progress: Progress) -> Listing:
     """Load a model and run it once on a random image; return its layers in order of execution."""
     device = choose_device(plan.run)
+    set_tf32(plan.run)
     progress("loading", 0, 0)
     model = load_model(plan.model, device)
-    choice = choose_shape(model, None, plan.inputs)
+    model, choice = convert(model, None, plan.inputs, plan.run)
     layers = [
         ListedLayer(
             feature.name,
@@ -130,7 +133,7 @@ def audit(model: AuditModel, images: Images, plan: AuditPlan, progress: Progress
         The report, and of a sweep the worst case as arrays, for whoever draws it.
     """
     progress("finding the input shape", 0, 0)
-    choice = choose_shape(model, images, plan.inputs)
+    model, choice = convert(model, images, plan.inputs, plan.run)
     run = _Run(model, images.prepare(choice.shape), make_setting(model, choice, plan), plan)
     run.measure(progress)
     progress("float64 rerun", 0, 0)
@@ -154,7 +157,8 @@ class _Run:
     """One audit on its way: sums so far, and what was seen of the images."""
 
     def __init__(self, model: AuditModel, dataset: Dataset, setting: Setting, plan: AuditPlan) -> None:
-        self.model, self.dataset, self.setting, self.plan = model, dataset, setting, plan
+        self.model, self.dataset, self.plan = model, dataset, plan
+        self.setting = dataclasses.replace(setting, coarse=is_coarse(model))
         self.unit: Unit | None = None
         self.floors = Floors(0, square=True)
         self.fitting: Fitting | None = None
@@ -199,7 +203,7 @@ class _Run:
         assembler = Assembler(unit, rerun, self.floors, self.plan.space.floor_factor, self.setting)
         return Report(
             kind="sweep" if self.plan.angles else "check",
-            tool=describe_tool(self.plan, self.model.device),
+            tool=describe_tool(self.plan, self.model),
             model=describe_model(self.model),
             inputs=self._inputs(choice),
             group=describe_poses(self.plan),
@@ -331,7 +335,10 @@ class _Run:
     def _rerun(self, unit: Unit) -> RerunResult:
         places = [place for place, pose in enumerate(self.setting.poses) if pose.exact]
         taps = [sums for sums in unit.taps.values() if sums.skipped is None]
-        if not any(doubtful(sums.measured(place)) for sums in taps for place in places):
+        doubts = (
+            doubtful(sums.measured(place), coarse=self.setting.coarse) for sums in taps for place in places
+        )
+        if not any(doubts):
             return RerunResult(0, (), {}, None)
         names = self._rerun_names(unit, places)
         images = self._to_device(self.dataset.load(names))

@@ -65,6 +65,7 @@ class Setting:
     ``keep`` says which tensors are measured, by key: (``layer`` or ``output``, name, call); ``layers`` if
     any layer is. ``gating`` is the key of the output that is judged, ``task`` how it is read. ``layouts`` are
     the possible readings of each tensor, the one to use first; ``channels`` is how their channels turn.
+    ``coarse`` is a precision below float32, where only the float64 rerun tells what is exact.
     """
 
     poses: tuple[Pose, ...]
@@ -79,6 +80,7 @@ class Setting:
     layouts: Mapping[Key, tuple[Layout, ...]] = field(default_factory=dict)
     channels: Channels = field(default_factory=Channels)
     task: Task | None = None
+    coarse: bool = False
 
     @property
     def resamples(self) -> bool:

@@ -7,6 +7,7 @@ import sys
 
 import torch
 
+from eqaudit.engine.precision import uses_tf32
 from eqaudit.groups import IDENTITY, Group, Pose, spanned_group
 from eqaudit.loader import AuditModel
 from eqaudit.plan import AUTO, AuditPlan
@@ -14,16 +15,16 @@ from eqaudit.report import GroupElement, GroupRecord, Model, Tool
 from eqaudit.version import __version__
 
 
-def describe_tool(plan: AuditPlan, device: torch.device) -> Tool:
+def describe_tool(plan: AuditPlan, model: AuditModel) -> Tool:
     """Write down what measures: versions, device, threads, seed."""
     return Tool(
         version=__version__,
         torch=str(torch.__version__),
         python=platform.python_version(),
         platform=f"{sys.platform}-{platform.machine()}",
-        device=str(device),
-        dtype="float32",
-        tf32=device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32,
+        device=str(model.device),
+        dtype=str(model.dtype or torch.float32).removeprefix("torch."),
+        tf32=uses_tf32(model.device),
         threads=torch.get_num_threads(),
         seed=plan.inputs.seed,
         command=list(plan.command),
@@ -33,7 +34,7 @@ def describe_tool(plan: AuditPlan, device: torch.device) -> Tool:
 def describe_model(model: AuditModel) -> Model:
     """Write down what is measured."""
     note = "; ".join(model.notes) or None
-    return Model(model.spec, model.kind, model.sha256, model.parameters, note)
+    return Model(model.spec, model.kind, model.sha256, model.parameters, note, model.weights_sha256)
 
 
 def describe_poses(plan: AuditPlan) -> GroupRecord:

@@ -1,5 +1,7 @@
 """From a model spec to one `AuditModel`, whatever the kind of artefact."""
 
+import dataclasses
+
 import torch
 from torch import nn
 
@@ -7,6 +9,7 @@ from eqaudit.loader.archive import read_model_file
 from eqaudit.loader.base import AuditModel, Feature, Tap, describe
 from eqaudit.loader.eager import make_module, wrap_eager
 from eqaudit.loader.torchscript import load_torchscript, wrap_torchscript
+from eqaudit.loader.weights import load_weights
 from eqaudit.plan import FileModel, ModelSpec, PythonObject
 
 __all__ = ["AuditModel", "Feature", "Tap", "describe", "load_model", "wrap_module"]
@@ -18,13 +21,22 @@ def load_model(spec: ModelSpec, device: torch.device) -> AuditModel:
     Raises
     ------
     ModelError
-        The model is missing, refused, damaged, or cannot be made.
+        The model or its weights are missing, refused or damaged, do not fit, or cannot be made.
     """
     match spec:
         case FileModel(path):
             return _load_file(path, device)
         case PythonObject():
-            return wrap_module(make_module(spec), str(spec), device)
+            return _load_python(spec, device)
+
+
+def _load_python(spec: PythonObject, device: torch.device) -> AuditModel:
+    module = make_module(spec)
+    if spec.weights is None:
+        return wrap_module(module, str(spec), device)
+    loaded = load_weights(module, spec, spec.weights)
+    model = wrap_module(module, str(spec), device)
+    return dataclasses.replace(model, notes=(*model.notes, *loaded.notes), weights_sha256=loaded.sha256)
 
 
 def _load_file(path: str, device: torch.device) -> AuditModel:

@@ -10,7 +10,7 @@ import io
 import os
 import stat
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -20,11 +20,13 @@ from eqaudit.loader.kinds import (
     AGAIN,
     EXPORT_AGAIN,
     WAY_OUT,
+    Finding,
     describe,
     describe_pickle,
     describe_samples,
     describe_zip,
     is_exported,
+    is_zip,
 )
 from eqaudit.loader.limits import LIMITS
 from eqaudit.loader.payloads import SAMPLES, check_contents, check_names
@@ -68,7 +70,7 @@ def read_model_file(path: str) -> ModelFile:
         to do next.
     """
     try:
-        data = _read_bytes(path)
+        data = read_bytes(path, _refuse)
         entries = read_directory(data)
         kind, content = _check_archive(data, entries)
     except ModelError as error:
@@ -78,7 +80,26 @@ def read_model_file(path: str) -> ModelFile:
     return ModelFile(kind, hashlib.sha256(data).hexdigest(), content)
 
 
-def _read_bytes(path: str) -> bytearray:
+def _refuse(head: bytes, size: int) -> Finding | None:
+    return None if is_zip(head) else describe(head, size)
+
+
+def read_bytes(path: str, refuse: Callable[[bytes, int], Finding | None] = _refuse) -> bytearray:
+    """Read a regular file of a bounded size once, into memory.
+
+    Parameters
+    ----------
+    path
+        Links are followed; a device or a FIFO is not opened.
+    refuse
+        Looks at the first bytes and the size before the rest is read; says what the file is when it is not
+        wanted.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, no regular file, empty, too large, or not wanted.
+    """
     try:
         # Looking before opening: to open a device can already do something.
         _check_regular(Path(path).stat().st_mode)
@@ -87,7 +108,7 @@ def _read_bytes(path: str) -> bytearray:
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             status = os.fstat(descriptor)
             _check_regular(status.st_mode)
-            return _read_open(file, status.st_size)
+            return _read_open(file, status.st_size, refuse)
     except FileNotFoundError:
         raise ModelError(
             "no such file", "check the path; a Python model is given as file.py:factory"
@@ -112,7 +133,9 @@ def _check_regular(mode: int) -> None:
         raise ModelError(f"is {kind}, not a regular file", "give the path of a model file")
 
 
-def _read_open(file: io.FileIO, size: int) -> bytearray:
+def _read_open(
+    file: io.FileIO, size: int, refuse: Callable[[bytes, int], Finding | None] = _refuse
+) -> bytearray:
     if size == 0:
         raise ModelError("the file is empty", AGAIN)
     if size > LIMITS.file_bytes:
@@ -120,8 +143,9 @@ def _read_open(file: io.FileIO, size: int) -> bytearray:
     data = bytearray(size)
     view = memoryview(data)
     done = _fill(file, view[:_HEAD_BYTES])
-    if not data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        raise ModelError(*describe(bytes(view[:done]), size))
+    finding = refuse(bytes(view[:done]), size)
+    if finding:
+        raise ModelError(*finding)
     done += _fill(file, view[done:])
     if done != size or file.read(1):
         raise ModelError("the file changed while it was read", "try again when nothing writes to it")

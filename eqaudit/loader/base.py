@@ -16,6 +16,7 @@ from eqaudit.pythonspec import one_line
 from eqaudit.report import describe_shape
 
 CONV_WEIGHT_RANK = 4
+FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,8 @@ class Runner(Protocol):
     def run(self, batch: torch.Tensor, on_value: OnValue | None) -> object:
         """Call the model; hand what each tap returns to ``on_value``, in order of execution."""
 
-    def twin(self) -> Runner:
-        """Return a float64 copy."""
+    def cast(self, dtype: torch.dtype) -> Runner:
+        """Return a copy in another floating type."""
 
     def weights(self) -> Iterator[torch.Tensor]:
         """Return the floating parameters (all float constants where the kind keeps no parameters)."""
@@ -75,6 +76,8 @@ class AuditModel:
     ``notes`` are things about the model that a reader of the report must know. ``input_shape`` is what a file
     says of the (C, H, W) that it takes, a size None where it takes several; ``fixed_batch`` the one batch
     size that it takes. Both are None where the file does not say.
+    ``weights_sha256`` is of the file of weights that was loaded onto Python code. ``dtype`` is what it was
+    converted to, batches with it; None for as it came, which ``stored`` then keeps.
     """
 
     spec: str
@@ -85,6 +88,9 @@ class AuditModel:
     notes: tuple[str, ...] = ()
     input_shape: InputShape | None = None
     fixed_batch: int | None = None
+    weights_sha256: str | None = None
+    dtype: torch.dtype | None = None
+    stored: Runner | None = None
 
     @property
     def parameters(self) -> int:
@@ -108,7 +114,7 @@ class AuditModel:
         Parameters
         ----------
         batch
-            Images, (B, C, H, W), on any device. The model gets a copy.
+            Images, (B, C, H, W), on any device. The model gets a copy in its own precision.
         on_feature
             Called for each feature tensor, in order of execution.
 
@@ -123,28 +129,52 @@ class AuditModel:
             call = calls[tap.name] = calls.get(tap.name, -1) + 1
             if on_feature is not None:
                 for feature in features_of(tap, call, value):
-                    on_feature(feature)
+                    on_feature(self._widened(feature))
 
         try:
             with torch.no_grad():
-                result = self.runner.run(batch.to(self.device, copy=True), deliver if on_feature else None)
+                given = batch.to(self.device, self.dtype, copy=True)
+                result = self.runner.run(given, deliver if on_feature else None)
         except (Exception, SystemExit) as error:
             shape = describe_shape(batch.shape)
             raise ModelError(f"the model raises on a batch of {shape}: {describe(error)}") from error
-        return list(features_of(Tap("output", type(result).__name__, 0), 0, result, separator="."))
+        outputs = features_of(Tap("output", type(result).__name__, 0), 0, result, separator=".")
+        return [self._widened(output) for output in outputs]
 
-    def twin(self) -> AuditModel:
-        """Return a float64 copy of the model.
+    def _widened(self, feature: Feature) -> Feature:
+        """Return half precision as float32, which holds the same numbers: errors must not be rounded too."""
+        if self.dtype is None or feature.value is None or feature.value.element_size() >= FLOAT32_BYTES:
+            return feature
+        return feature.replace(feature.value.float())
+
+    def cast(self, dtype: torch.dtype) -> AuditModel:
+        """Return the model as it came, in another floating type.
 
         Raises
         ------
         ModelError
             The model cannot be copied or converted.
         """
-        try:
-            return dataclasses.replace(self, runner=self.runner.twin())
-        except Exception as error:
-            raise ModelError(f"it cannot be converted: {describe(error)}") from error
+        stored = self.stored or self.runner
+        return dataclasses.replace(self, runner=_converted(stored, dtype), dtype=dtype, stored=stored)
+
+    def twin(self) -> AuditModel:
+        """Return a float64 copy of the model as it came, which takes float64.
+
+        Raises
+        ------
+        ModelError
+            The model cannot be copied or converted.
+        """
+        runner = _converted(self.stored or self.runner, torch.float64)
+        return dataclasses.replace(self, runner=runner, dtype=None, stored=None)
+
+
+def _converted(runner: Runner, dtype: torch.dtype) -> Runner:
+    try:
+        return runner.cast(dtype)
+    except Exception as error:
+        raise ModelError(f"it cannot be converted: {describe(error)}") from error
 
 
 def features_of(tap: Tap, call: int, value: object, separator: str = "") -> Iterator[Feature]:

@@ -37,10 +37,10 @@ class EagerRunner(Runner):
         ]
         return run_with_hooks(self.module, batch, taps, on_value)
 
-    def twin(self) -> EagerRunner:
-        """Return a float64 copy."""
+    def cast(self, dtype: torch.dtype) -> EagerRunner:
+        """Return a copy in another floating type."""
         with torch.no_grad():
-            return EagerRunner(copy.deepcopy(self.module).double())
+            return EagerRunner(copy.deepcopy(self.module).to(dtype))
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return parameters and buffers by name."""

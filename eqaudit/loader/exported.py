@@ -42,14 +42,13 @@ BIT_CASTS = ("aten.view.dtype", "aten.view_copy.dtype")
 class ExportedRunner(Runner):
     """A program, and the tree of modules that it was exported from."""
 
-    def __init__(self, program: ExportedProgram, *, double: bool = False) -> None:
+    def __init__(self, program: ExportedProgram, dtype: torch.dtype | None = None) -> None:
         self.program = program
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.module: Any = unflatten(program)
-        self.double = double
-        if double:
-            _make_double(self.module)
+        if dtype is not None:
+            _convert(self.module, dtype)
 
     def run(self, batch: torch.Tensor, on_value: OnValue | None) -> object:
         """Call the module with a hook on every layer that the program has."""
@@ -60,12 +59,12 @@ class ExportedRunner(Runner):
             self.module, batch, taps, lambda tap, value: on_value(tap, _tensors_only(value))
         )
 
-    def twin(self) -> ExportedRunner:
-        """Return a float64 copy: weights, buffers, constants, and float32 where the graph names a type."""
+    def cast(self, dtype: torch.dtype) -> ExportedRunner:
+        """Return a copy in another floating type, also where the graph names float32."""
         with torch.no_grad():
-            twin = ExportedRunner(self.program, double=True)
-            twin.module.load_state_dict(self.module.state_dict())
-            return twin
+            copy = ExportedRunner(self.program, dtype)
+            copy.module.load_state_dict(self.module.state_dict())
+            return copy
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return parameters and buffers by name."""
@@ -202,34 +201,34 @@ def _graphs(root: nn.Module) -> Iterator[torch.fx.Graph]:
             yield graph
 
 
-def _make_double(module: Any) -> None:
-    """Make float64 of parameters, buffers, constants, and of float32 where a graph names it."""
+def _convert(module: Any, dtype: torch.dtype) -> None:
+    """Convert parameters, buffers and constants, and float32 where a graph names it."""
     for _, owner in _named_modules(module):
         # Again for each: a dispatcher hides its modules from the root.
-        owner.double()
+        owner.to(dtype)
         for name, value in list(vars(owner).items()):
             if isinstance(value, torch.Tensor) and value.is_floating_point():
-                setattr(owner, name, value.double())
+                setattr(owner, name, value.to(dtype))
     for graph in _graphs(module):
         for node in list(graph.nodes):
-            _retype(graph, node)
+            _retype(graph, node, dtype)
     for _, owner in _named_modules(module):
         if isinstance(owner, torch.fx.GraphModule):
             owner.recompile()
 
 
-def _retype(graph: torch.fx.Graph, node: torch.fx.Node) -> None:
+def _retype(graph: torch.fx.Graph, node: torch.fx.Node, dtype: torch.dtype) -> None:
     name = str(node.target)
     if name == "aten._assert_tensor_metadata.default":
         # It compares with the type of the example input.
         graph.erase_node(node)
     elif name not in BIT_CASTS:
-        node.args = tuple(_as_double(value) for value in node.args)
-        node.kwargs = {key: _as_double(value) for key, value in node.kwargs.items()}
+        node.args = tuple(_retyped(value, dtype) for value in node.args)
+        node.kwargs = {key: _retyped(value, dtype) for key, value in node.kwargs.items()}
 
 
-def _as_double(value: Any) -> Any:
-    return torch.float64 if value is torch.float32 else value
+def _retyped(value: Any, dtype: torch.dtype) -> Any:
+    return dtype if value is torch.float32 else value
 
 
 def _is_training(node: torch.fx.Node) -> bool:

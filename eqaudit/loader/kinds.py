@@ -16,6 +16,7 @@ WAY_OUT: Final = (
     "or save it with torch.export.save or torch.jit.script(model).save(...)"
 )
 EXPORT_AGAIN: Final = "export the model again and save it with torch.export.save"
+WEIGHTS_NEED_CODE: Final = "give the code too: eqaudit check path/to/file.py:factory --weights FILE"
 AGAIN: Final = "copy, download or save the file again"
 
 _MAGIC: Final = (
@@ -70,11 +71,8 @@ def describe(head: bytes, size: int) -> Finding:
             return f"is {name}, not a model that this version reads", hint or WAY_OUT
     if _is_pickle(head, size):
         return describe_pickle(head)
-    if _is_safetensors(head, size):
-        return (
-            "is a safetensors file: weights only",
-            "give the code too: path/to/file.py:factory that builds the model and loads these weights",
-        )
+    if is_safetensors(head, size):
+        return "is a safetensors file: weights only", WEIGHTS_NEED_CODE
     if _is_protobuf(head):
         return "looks like an ONNX or TensorFlow model (protobuf), which this version does not read", WAY_OUT
     return _describe_text(head) or ("is not a model: its content is of no known kind", AGAIN)
@@ -87,10 +85,7 @@ def describe_pickle(data: bytes) -> Finding:
         return f"is a pickle of Python objects ({others[0][:80]}): refused, nothing is unpickled", WAY_OUT
     if b"_rebuild_" in data:
         message = "holds pickled weights only (a state dict): refused, nothing is unpickled"
-        return (
-            message,
-            "give the code too: path/to/file.py:factory that builds the model and loads these weights",
-        )
+        return message, WEIGHTS_NEED_CODE
     return "is a pickle, not a model: refused, nothing is unpickled", WAY_OUT
 
 
@@ -163,7 +158,13 @@ def _is_pickle(head: bytes, size: int) -> bool:
     return len(steps) == 2 and steps[-1][2] == size - 1  # noqa: PLR2004 - more than the dot
 
 
-def _is_safetensors(head: bytes, size: int) -> bool:
+def is_zip(head: bytes | bytearray) -> bool:
+    """Tell whether a file is a zip archive, by its first bytes."""
+    return head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+
+
+def is_safetensors(head: bytes, size: int) -> bool:
+    """Tell whether a file of ``size`` bytes is one of safetensors, by its first bytes."""
     header = int.from_bytes(head[:_SMALLEST_HEADER], "little")
     return header <= size - _SMALLEST_HEADER and head[_SMALLEST_HEADER : _SMALLEST_HEADER + 1] == b"{"
 

@@ -27,7 +27,8 @@ FILE_OPERATORS = ("aten::save", "aten::from_file")
 FILE_OPERATOR_TEXT = re.compile(rb"\b(?:torch|aten)\s*\.\s*(save|from_file)\b")
 FORWARD = re.compile(r"forward(__)?\d*")  # tracing numbers repeated calls, scripting numbers overloads
 MAX_CALLS = 20_000
-FLOAT32, FLOAT64 = 6, 7  # as a graph writes them
+# As a graph writes them.
+DTYPES = {torch.float16: 5, torch.float32: 6, torch.float64: 7, torch.bfloat16: 15}
 
 _library: Any = torch.library.Library("eqaudit", "DEF")  # type: ignore[no-untyped-call]
 _receivers: list[Callable[[int, object], None]] = []
@@ -45,14 +46,13 @@ _library.impl("tap", _receive, "CompositeExplicitAutograd")
 class TorchScriptRunner(Runner):
     """A loaded module, and its forward graph with taps."""
 
-    def __init__(self, module: torch.jit.ScriptModule, *, double: bool = False) -> None:
+    def __init__(self, module: torch.jit.ScriptModule, dtype: torch.dtype | None = None) -> None:
         self.module = module
         self.graph = module._c._get_method("forward").graph.copy()
         self.taps = _insert_taps(self.graph, module)
         torch._C._jit_pass_inline(self.graph)  # helper functions too: what they hold is seen below
-        self.double = double
-        if double:
-            _make_double(self.graph)
+        if dtype is not None:
+            _convert(self.graph, dtype)
         self.function = torch._C._create_function_from_graph("forward", self.graph)
 
     def run(self, batch: torch.Tensor, on_value: OnValue | None) -> object:
@@ -73,10 +73,10 @@ class TorchScriptRunner(Runner):
         """Whether the file was frozen: its parameters became constants of the graph, most of them."""
         return not self.module._c.hasattr("training")
 
-    def twin(self) -> TorchScriptRunner:
-        """Return a float64 copy; the float constants of the graph are converted too."""
+    def cast(self, dtype: torch.dtype) -> TorchScriptRunner:
+        """Return a copy in another floating type; the float constants of the graph are converted too."""
         with torch.no_grad():
-            return TorchScriptRunner(copy.deepcopy(self.module).double(), double=True)
+            return TorchScriptRunner(copy.deepcopy(self.module).to(dtype), dtype)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return parameters and buffers by name."""
@@ -218,21 +218,21 @@ def _float_constants(graph: Any) -> Iterator[tuple[Any, torch.Tensor]]:
                 yield made, made.t("value")
 
 
-def _make_double(graph: Any) -> None:
-    """Make the float constants float64, and what the graph creates of a type that was fixed as float32."""
+def _convert(graph: Any, dtype: torch.dtype) -> None:
+    """Convert the float constants, and what the graph creates of a type that was fixed as float32."""
     for node, value in list(_float_constants(graph)):
-        # A copy also of what is float64 already: the twin's weights are changed in place.
-        node.t_("value", value.to(torch.float64, copy=True))
-        node.output().inferTypeFrom(value.double())
+        # A copy also of what has that type already: the twin's weights are changed in place.
+        node.t_("value", value.to(dtype, copy=True))
+        node.output().inferTypeFrom(value.to(dtype))
     for node in list(_nodes(graph)):
         # Tracing writes dtype=float32 into zeros, arange, new_full, ...; a cast is the model's own.
         if node.kind() != "aten::to" and "Layout? layout" in node.schema():
-            _create_double(graph, node)
+            _create(graph, node, dtype)
 
 
-def _create_double(graph: Any, node: Any) -> None:
+def _create(graph: Any, node: Any, dtype: torch.dtype) -> None:
     names = [argument.name for argument in torch._C.parse_schema(node.schema()).arguments]
     place = names.index("dtype")
-    if list(node.inputs())[place].toIValue() == FLOAT32:
+    if list(node.inputs())[place].toIValue() == DTYPES[torch.float32]:
         with graph.insert_point_guard(node):
-            node.replaceInput(place, graph.insertConstant(FLOAT64))
+            node.replaceInput(place, graph.insertConstant(DTYPES[dtype]))

@@ -51,12 +51,15 @@ class Rerun:
     weight_rounding: float
 
 
-def doubtful(measured: Measured) -> bool:
-    """Whether float32 alone does not settle the class of an exact element."""
-    return not _exact_in_float32(measured)
+def doubtful(measured: Measured, *, coarse: bool = False) -> bool:
+    """Whether the model's own precision alone does not settle the class of an exact element.
+
+    A ``coarse`` one (below float32) never does: it can round a small error to none.
+    """
+    return coarse or not _exact_in_float32(measured)
 
 
-def classify(measured: Measured, rerun: Rerun | None) -> Class:
+def classify(measured: Measured, rerun: Rerun | None, *, coarse: bool = False) -> Class:
     """Return the class of an error at an element that moves pixels to pixels.
 
     Parameters
@@ -65,12 +68,16 @@ def classify(measured: Measured, rerun: Rerun | None) -> Class:
         The error in the model's own precision, over all images.
     rerun
         The float64 rerun of a few images; None where it was not needed or the model has none.
+    coarse
+        The model's own precision is below float32: the rerun alone judges, where there is one.
     """
     if measured.nonfinite or measured.error is None:
         return "unresolved"
     if measured.degenerate or (rerun is not None and rerun.measured.degenerate):
         return "degenerate"
-    if _exact_in_float32(measured) or (rerun is not None and _exact_in_float64(rerun)):
+    if rerun is not None and _exact_in_float64(rerun):
+        return "exact"
+    if _exact_in_float32(measured) and (rerun is None or not coarse):
         return "exact"
     return _failing(measured)
 

@@ -60,7 +60,11 @@ def _header(report: Report) -> RenderableType:
     layers = len(report.layers) if report.layers or report.kind == "check" else None
     grid.add_row("model", Text(describe_model(report.model, layers)))
     grid.add_row(
-        "", Text(f"{tool.dtype}, {tool.device}, seed {tool.seed}, torch {tool.torch}, eqaudit {tool.version}")
+        "",
+        Text(
+            f"{tool.dtype}{' with TF32' if tool.tf32 else ''}, {tool.device}, seed {tool.seed}, "
+            f"torch {tool.torch}, eqaudit {tool.version}"
+        ),
     )
     grid.add_row(
         "input",
@@ -187,6 +191,9 @@ def _details(report: Report) -> Iterator[str]:
         largest = max(error.float64_error or 0.0 for error in exact)
         rounding = max(error.error or 0.0 for error in exact)
         yield f"{said}: {format_error(largest)} where exact, so the {format_error(rounding)} is rounding."
+    elif errors and len(exact) == len(errors):
+        largest = max(error.float64_error or 0.0 for error in exact)
+        yield f"{said}: {format_error(largest)}, exact with the weights as stored."
     elif errors:
         yield f"{said}: the errors are the model's, not rounding."
     yield from _where(report)
