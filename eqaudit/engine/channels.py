@@ -38,6 +38,7 @@ from eqaudit.representations import (
     Pairs,
     Status,
     best_extension,
+    can_extend,
     decide,
     extend,
     fit_generator,
@@ -155,7 +156,8 @@ class _Run:
             self._fit_orbit(layer)
             layer.decision = decide(fitting.group, layer.fits, layer.features)
         for base in fitting.bases:
-            self._show(base, self._extend)
+            if any(can_extend(base, layer.decision) for layer in self.layers.values()):
+                self._show(base, self._extend)
 
     def actions(self) -> dict[Key, LayerAction]:
         """Return the action of every layer; orthogonal ones that say nothing are vacuous."""
@@ -208,6 +210,8 @@ class _Run:
         return fit_generator(pairs, TRIVIAL_ERROR, thorough=thorough)
 
     def _extend(self, key: Key, layer: _Layer, held: Held, base: Element) -> None:
+        if not can_extend(base, layer.decision):
+            return
         mask = self.setting.space.mask(key, *held.value.shape[-2:]) if held.spatial else None
         cells = choose_cells(held, len(self.images), self.setting.seed, mask)
         expected = layer.held.moved(base, self.setting, self.setting.space.cells.get(key, 1.0))

@@ -10,7 +10,7 @@ from eqaudit.representations.layer import (
     move_channels,
     with_one_channel_dimension,
 )
-from eqaudit.representations.offgrid import Extension, best_extension, extend
+from eqaudit.representations.offgrid import Extension, best_extension, can_extend, extend
 from eqaudit.representations.rule import TRIVIAL_ERROR, Decision, decide, undetermined
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Permutation",
     "Status",
     "best_extension",
+    "can_extend",
     "decide",
     "extend",
     "fit_generator",

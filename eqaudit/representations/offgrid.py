@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -65,7 +66,7 @@ class Flow:
         return Orthogonal(np.ascontiguousarray(matrix.real))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Extension:
     """The action of a resampled generator ``base``, by half, and how it was found."""
 
@@ -73,7 +74,12 @@ class Extension:
     by_half: tuple[Action, Action]
     how: How
     error: float
-    flows: tuple[Flow, Flow] | None = None
+
+    @cached_property
+    def flows(self) -> tuple[Flow, Flow]:
+        """The powers of the action of either half, between its whole ones."""
+        first, second = self.by_half
+        return Flow.of(first), Flow.of(second)
 
     def at(self, element: Element, mirrors: tuple[Action | None, Action | None], half: int) -> Action:
         """Return the action of any element, whether its turn is a power of the base or between two."""
@@ -82,8 +88,7 @@ class Extension:
         if steps.denominator == 1:
             action = power(self.by_half[half], int(steps))
         else:
-            flow = self.flows[half] if self.flows is not None else Flow.of(self.by_half[half])
-            action = flow.at(float(steps))
+            action = self.flows[half].at(float(steps))
         mirror = mirrors[half]
         return action if mirror is None or not element.mirrored else action @ mirror
 
@@ -151,13 +156,23 @@ def best_extension(found: Iterable[Extension | None]) -> Extension | None:
 
 def _anchors(decision: Decision, anchor: Element, channels: int) -> tuple[Action, Action] | None:
     """Return the exact action that a power of the turn must be; None where none is proven."""
-    same = Permutation.identity(channels)
-    if anchor.turn == 0:
-        return same, same
-    if not decision.proven or decision.group is None or anchor not in decision.group.elements:
+    if not _anchored(anchor, decision):
         return None
+    same = Permutation.identity(channels)
     first, second = (decision.at(anchor, half) for half in (0, 1))
     return first or same, second or same
+
+
+def _anchored(anchor: Element, decision: Decision) -> bool:
+    """Whether the exact turn that a fit is held to is the identity, or proven."""
+    if anchor.turn == 0:
+        return True
+    return decision.proven and decision.group is not None and anchor in decision.group.elements
+
+
+def can_extend(base: Element, decision: Decision) -> bool:
+    """Whether a resampled turn can have an action at all, so that samples are worth taking."""
+    return _anchored(anchor_of(base)[1], decision)
 
 
 def _permuted(
