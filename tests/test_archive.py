@@ -24,7 +24,7 @@ from torch import nn
 from torch.package.package_exporter import PackageExporter
 
 from eqaudit.errors import ModelError
-from eqaudit.loader import archive, storages, zipped
+from eqaudit.loader import archive, machine, storages, zipped
 from eqaudit.loader.archive import ModelFile, read_model_file
 from eqaudit.loader.limits import Limits
 
@@ -742,7 +742,7 @@ def test_limits_apply(small: bytes, refusal: Callable[[bytes], str], monkeypatch
         (Limits(unpacked_bytes=100), zipped, small),
         (Limits(unpack_ratio=0, ratio_free_bytes=0), zipped, deflated),
         (Limits(pickle_bytes=10), storages, small),
-        (Limits(pickle_steps=10), storages, small),
+        (Limits(pickle_steps=10), machine, small),
     ):
         with monkeypatch.context() as patched:
             patched.setattr(module, "LIMITS", limits)

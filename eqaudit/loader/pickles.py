@@ -7,7 +7,6 @@ file that would run code where somebody else unpickles it does not pass here as 
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +15,7 @@ import torch
 
 from eqaudit.errors import ModelError
 from eqaudit.loader.limits import LIMITS
+from eqaudit.loader.machine import PickleMachine, RefusedError
 
 WEIGHTS_WAY_OUT: Final = "save the weights with torch.save(model.state_dict(), FILE), or as safetensors"
 _PROTOCOL: Final = 2
@@ -118,10 +118,6 @@ class _Name:
     text: str
 
 
-class _RefusedError(Exception):
-    """What in the pickle is refused."""
-
-
 def read_pickle(data: bytes | bytearray, start: int, storages: dict[str, StorageSpec]) -> tuple[Any, int]:
     """Read one pickle of protocol 2.
 
@@ -147,60 +143,26 @@ def read_pickle(data: bytes | bytearray, start: int, storages: dict[str, Storage
     reader = _Reader(data, start, storages)
     try:
         return reader.read(), reader.at
-    except _RefusedError as error:
+    except RefusedError as error:
         raise ModelError(str(error), WEIGHTS_WAY_OUT) from error
     except Exception as error:
         raise ModelError(f"damaged pickle ({type(error).__name__})") from error
 
 
-class _Reader:
-    """A stack machine over inert values; a value below an open mark is out of reach."""
+class _Reader(PickleMachine[Any]):
+    """Reads a pickle of weights into inert values."""
 
     def __init__(self, data: bytes | bytearray, start: int, storages: dict[str, StorageSpec]) -> None:
-        self.data = data
-        self.at = start
+        super().__init__(data, start)
         self.storages = storages
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
 
     def read(self) -> Any:
         if bytes(self.data[self.at : self.at + 2]) != bytes([0x80, _PROTOCOL]):
-            raise _RefusedError("not a pickle of protocol 2, which torch.save writes")
+            raise RefusedError("not a pickle of protocol 2, which torch.save writes")
         self.at += 2
-        for _ in range(LIMITS.pickle_steps):
-            code = self.data[self.at]
-            self.at += 1
-            if code == ord("."):
-                (value,) = self.stack
-                return value
-            step = _STEPS.get(code)
-            if step is None:
-                raise _RefusedError(
-                    f"pickle opcode 0x{code:02x}, which torch.save does not write; nothing was unpickled"
-                )
-            step(self)
-        raise _RefusedError(f"too large: more than {LIMITS.pickle_steps} pickle steps")
-
-    def bytes(self, count: int) -> bytes:
-        if count > len(self.data) - self.at:
-            raise _RefusedError("the pickle is cut short")
-        self.at += count
-        return bytes(self.data[self.at - count : self.at])
-
-    def number(self, code: str) -> Any:
-        return struct.unpack(code, self.bytes(struct.calcsize(code)))[0]
-
-    def pop(self) -> Any:
-        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise _RefusedError("it takes a value that is not there")
-        return self.stack.pop()
-
-    def since_mark(self) -> list[Any]:
-        start = self.marks.pop()
-        items = self.stack[start:]
-        del self.stack[start:]
-        return items
+        self.step_to_end(_STEPS, "which torch.save does not write; nothing was unpickled")
+        (value,) = self.stack
+        return value
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -215,7 +177,7 @@ class _Reader:
     def find(self) -> None:
         name = f"{self.line()}.{self.line()}"
         if name not in _NAMES:
-            raise _RefusedError(f"the pickle names {name[:80]}: refused, nothing is unpickled")
+            raise RefusedError(f"the pickle names {name[:80]}: refused, nothing is unpickled")
         self.push(_Name(name))
 
     def append(self, items: list[Any]) -> None:
@@ -223,7 +185,7 @@ class _Reader:
         if isinstance(target, list):
             target.extend(items)
         elif not isinstance(target, Opaque):
-            raise _RefusedError("it appends to what is no list")
+            raise RefusedError("it appends to what is no list")
         self.push(target)
 
     def set_items(self, items: list[Any]) -> None:
@@ -231,13 +193,13 @@ class _Reader:
         if isinstance(target, Table):
             target.update(_pairs(items))
         elif not isinstance(target, Opaque):
-            raise _RefusedError("it sets items of what is no dictionary")
+            raise RefusedError("it sets items of what is no dictionary")
         self.push(target)
 
     def call(self) -> None:
         name, arguments = self.pop_many(2)
         if not isinstance(name, _Name) or not isinstance(arguments, tuple):
-            raise _RefusedError("it calls what is no function")
+            raise RefusedError("it calls what is no function")
         self.push(_call(name.text, arguments))
 
     def build(self) -> None:
@@ -246,17 +208,17 @@ class _Reader:
             metadata = state.get("_metadata") if isinstance(state, Table) else None
             target.metadata = metadata if isinstance(metadata, Table) else None
         elif not isinstance(target, Opaque):
-            raise _RefusedError("it gives a state to what has none")
+            raise RefusedError("it gives a state to what has none")
         self.push(target)
 
     def storage(self) -> None:
         word, dtype, key, _location, count, *view = self.pop()
         found = _STORAGES.get(dtype.text) if isinstance(dtype, _Name) else None
         if word != "storage" or found is None or not isinstance(key, str) or view not in ([], [None]):
-            raise _RefusedError("a storage in it is of no known type")
+            raise RefusedError("a storage in it is of no known type")
         storage = StorageSpec(key, found, _index(count))
         if self.storages.setdefault(key, storage) != storage:
-            raise _RefusedError(f"storage {key} is declared twice, differently")
+            raise RefusedError(f"storage {key} is declared twice, differently")
         self.push(storage)
 
 
@@ -288,7 +250,7 @@ def _dictionary(pairs: list[Any]) -> Table:
 
 def _check_plain(metadata: Sequence[Any]) -> None:
     if any(isinstance(part, Table) and any(part.values()) for part in metadata):
-        raise _RefusedError("conjugated or negated views are not supported")
+        raise RefusedError("conjugated or negated views are not supported")
 
 
 def _pairs(items: Sequence[Any]) -> dict[Any, Any]:
@@ -299,25 +261,25 @@ def _pairs(items: Sequence[Any]) -> dict[Any, Any]:
 
 def _index(value: Any) -> int:
     if type(value) is not int or value < 0:
-        raise _RefusedError("a size, stride or offset is no count")
+        raise RefusedError("a size, stride or offset is no count")
     return value
 
 
 def _tensor(storage: Any, dtype: torch.dtype | None, offset: Any, size: Any, stride: Any) -> TensorSpec:
     if not isinstance(storage, StorageSpec):
-        raise _RefusedError("a tensor in it has no storage")
+        raise RefusedError("a tensor in it has no storage")
     if len(size) != len(stride) or len(size) > _MOST_DIMENSIONS:
-        raise _RefusedError(f"a tensor in storage {storage.key} has an impossible shape")
+        raise RefusedError(f"a tensor in storage {storage.key} has an impossible shape")
     shape, steps = tuple(map(_index, size)), tuple(map(_index, stride))
     if math.prod(shape) > LIMITS.unpacked_bytes:
-        raise _RefusedError(f"a tensor in storage {storage.key} has an impossible shape")
+        raise RefusedError(f"a tensor in storage {storage.key} has an impossible shape")
     kind = dtype or storage.dtype
     room = storage.size // kind.itemsize
     reach = _index(offset)
     if 0 not in shape:
         reach += 1 + sum((length - 1) * step for length, step in zip(shape, steps, strict=True))
     if reach > room:
-        raise _RefusedError(f"a tensor needs {reach} elements of storage {storage.key}, which has {room}")
+        raise RefusedError(f"a tensor needs {reach} elements of storage {storage.key}, which has {room}")
     return TensorSpec(storage, kind, offset, shape, steps)
 
 

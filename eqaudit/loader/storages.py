@@ -7,7 +7,6 @@ little about the other. Only what ``torch.jit.save`` writes is understood; all e
 
 import math
 import re
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -15,6 +14,7 @@ from typing import Final, Literal, TypeAlias
 from eqaudit.errors import ModelError
 from eqaudit.loader.kinds import WAY_OUT
 from eqaudit.loader.limits import LIMITS
+from eqaudit.loader.machine import PickleMachine, RefusedError
 
 _ITEM_BYTES: Final = {
     "torch.BoolStorage": 1,
@@ -70,14 +70,6 @@ _Kind: TypeAlias = Literal["global", "tuple", "list", "dict", "object", "storage
 _Value: TypeAlias = "int | float | str | _Node | None"
 
 
-class _RefusedError(Exception):
-    """What in the pickle is refused, and the way out if the file is whole."""
-
-    def __init__(self, reason: str, hint: str = "") -> None:
-        super().__init__(reason)
-        self.hint = hint
-
-
 @dataclass(slots=True, eq=False)
 class _Node:
     """An inert stand-in: remembers what it stands for and how deep it nests."""
@@ -112,71 +104,32 @@ def check_pickle(member: str, data: bytes, sizes: Mapping[str, int]) -> None:
         raise ModelError(f"{member} is too large: {len(data)} bytes, limit {LIMITS.pickle_bytes}")
     try:
         _Walker(data, member.removesuffix(".pkl"), sizes).walk()
-    except _RefusedError as error:
+    except RefusedError as error:
         raise ModelError(f"{member}: {error}", error.hint) from error
     except Exception as error:
         # Whatever stopped the walk, what follows was not checked.
         raise ModelError(f"{member}: damaged pickle ({type(error).__name__})") from error
 
 
-class _Walker:
-    """A stack machine over inert values; a value below an open mark is out of reach."""
+class _Walker(PickleMachine[_Value]):
+    """Steps through a pickle of TorchScript and checks every storage that it names."""
 
     def __init__(self, data: bytes, folder: str, sizes: Mapping[str, int]) -> None:
-        self.data = data
+        super().__init__(data)
         self.folder = folder
         self.sizes = sizes
-        self.at = 0
-        self.stack: list[_Value] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, _Value] = {}
 
     def walk(self) -> None:
-        for _ in range(LIMITS.pickle_steps):
-            code = self.data[self.at]
-            self.at += 1
-            if code == ord("."):
-                if self.at != len(self.data) or len(self.stack) != 1 or self.marks:
-                    raise _RefusedError("it does not end where it says")
-                return
-            step = _STEPS.get(code)
-            if step is None:
-                raise _RefusedError(f"pickle opcode 0x{code:02x}, which TorchScript does not write")
-            step(self)
-        raise _RefusedError(f"too large: more than {LIMITS.pickle_steps} pickle steps")
-
-    def bytes(self, count: int) -> bytes:
-        if count > len(self.data) - self.at:
-            raise _RefusedError("the pickle is cut short")
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def number(self, code: str) -> int | float:
-        (value,) = struct.unpack(code, self.bytes(struct.calcsize(code)))
-        return value  # type: ignore[no-any-return]
+        self.step_to_end(_STEPS, "which TorchScript does not write")
+        if self.at != len(self.data) or len(self.stack) != 1 or self.marks:
+            raise RefusedError("it does not end where it says")
 
     def line(self) -> str:
         end = self.data.index(b"\n", self.at, self.at + LIMITS.name_bytes)
         text = self.bytes(end + 1 - self.at)[:-1]
         if not _IDENTIFIER.fullmatch(text):
-            raise _RefusedError("a name in it is no identifier")
+            raise RefusedError("a name in it is no identifier")
         return text.decode("ascii")
-
-    def peek(self) -> _Value:
-        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise _RefusedError("it takes a value that is not there")
-        return self.stack[-1]
-
-    def pop(self) -> _Value:
-        value = self.peek()
-        del self.stack[-1]
-        return value
-
-    def since_mark(self) -> list[_Value]:
-        start = self.marks.pop()
-        items = self.stack[start:]
-        del self.stack[start:]
-        return items
 
     def push_tuple(self, items: list[_Value]) -> None:
         self.stack.append(_Node("tuple", items, depth=_depth(items)))
@@ -186,16 +139,16 @@ class _Walker:
         target = self.peek()
         # A container that was fetched from the memo might be filled with itself: a cycle.
         if not isinstance(target, _Node) or target.kind != kind or target.fetched or target.items:
-            raise _RefusedError(f"it fills something that is no new {kind}")
+            raise RefusedError(f"it fills something that is no new {kind}")
         if kind == "dict" and len(items) % 2:
-            raise _RefusedError("it holds a key without a value")
+            raise RefusedError("it holds a key without a value")
         target.items = items
         target.depth = _depth(items)
 
     def put(self, index: float) -> None:
         # torch's memo is an array as long as the largest index: an index needs bytes that earned it.
         if index > len(self.data):
-            raise _RefusedError("memo index out of range")
+            raise RefusedError("memo index out of range")
         self.memo[int(index)] = self.peek()
 
     def get(self, index: float) -> None:
@@ -206,11 +159,11 @@ class _Walker:
 
     def protocol(self) -> None:
         if self.at != 1 or self.number("<B") != 2:  # noqa: PLR2004 - the one protocol of torch's reader
-            raise _RefusedError("not a pickle of protocol 2")
+            raise RefusedError("not a pickle of protocol 2")
 
     def long(self) -> None:
         if self.number("<B") != 8:  # noqa: PLR2004 - torch reads 64-bit integers only
-            raise _RefusedError("an integer in it has not 64 bits")
+            raise RefusedError("an integer in it has not 64 bits")
         self.stack.append(self.number("<q"))
 
     def text(self) -> None:
@@ -223,13 +176,13 @@ class _Walker:
         if full not in _FUNCTIONS and full not in _ITEM_BYTES:
             _check_class(full)
         if "." in name:
-            raise _RefusedError(f"it names {full} in a way that TorchScript does not")
+            raise RefusedError(f"it names {full} in a way that TorchScript does not")
         self.stack.append(_Node("global", name=full))
 
     def new(self) -> None:
         arguments, target = self.pop(), self.peek()
         if _tuple(arguments) or not _global(target).startswith("__torch__."):
-            raise _RefusedError("it makes an object of what is no TorchScript class")
+            raise RefusedError("it makes an object of what is no TorchScript class")
 
     def call(self) -> None:
         argument, name = self.pop(), _global(self.pop())
@@ -247,34 +200,34 @@ class _Walker:
         elif name in _PLAIN_CALLS and tuple(map(type, arguments)) == _PLAIN_CALLS[name]:
             self.stack.append(None)
         else:
-            raise _RefusedError(f"wrong call of {name}")
+            raise RefusedError(f"wrong call of {name}")
 
     def storage(self) -> None:
         word, dtype, key, device, count = _tuple(self.pop())
         item_bytes = _ITEM_BYTES.get(_global(dtype))
         if word != "storage" or item_bytes is None or not isinstance(key, str):
-            raise _RefusedError("a storage in it is of no known type")
+            raise RefusedError("a storage in it is of no known type")
         if device == "meta":
-            raise _RefusedError("its weights are on the meta device: the file holds no values")
+            raise RefusedError("its weights are on the meta device: the file holds no values")
         if not isinstance(device, str) or not _DEVICE.fullmatch(device):
-            raise _RefusedError("a storage in it is on no known device")
+            raise RefusedError("a storage in it is on no known device")
         record = f"{self.folder}/{key}"
         declared = _index(count) * item_bytes
         # torch never reads the record of an empty storage.
         found = self.sizes.get(record, None if declared else 0)
         if found is None:
-            raise _RefusedError(f"storage {record} is missing")
+            raise RefusedError(f"storage {record} is missing")
         if found != declared:
-            raise _RefusedError(f"storage {record} has {found} bytes, {declared} declared")
+            raise RefusedError(f"storage {record} has {found} bytes, {declared} declared")
         self.stack.append(_Node("storage", (count,), record))
 
 
 def _check_class(name: str) -> None:
     for pattern, reason in _REFUSED:
         if re.fullmatch(pattern, name):
-            raise _RefusedError(f"{reason} ({name})", WAY_OUT)
+            raise RefusedError(f"{reason} ({name})", WAY_OUT)
     if not name.startswith("__torch__."):
-        raise _RefusedError(
+        raise RefusedError(
             f"the pickle names {name}, which is no part of TorchScript; nothing was unpickled", WAY_OUT
         )
 
@@ -282,58 +235,58 @@ def _check_class(name: str) -> None:
 def _depth(items: Sequence[_Value]) -> int:
     depth = 1 + max((item.depth for item in items if isinstance(item, _Node)), default=0)
     if depth > LIMITS.pickle_depth:
-        raise _RefusedError(f"it nests deeper than {LIMITS.pickle_depth} levels")
+        raise RefusedError(f"it nests deeper than {LIMITS.pickle_depth} levels")
     return depth
 
 
 def _tuple(value: _Value) -> Sequence[_Value]:
     if not isinstance(value, _Node) or value.kind != "tuple":
-        raise _RefusedError("a value stands where a tuple belongs")
+        raise RefusedError("a value stands where a tuple belongs")
     return value.items
 
 
 def _global(value: _Value) -> str:
     if not isinstance(value, _Node) or value.kind != "global":
-        raise _RefusedError("a value stands where a name belongs")
+        raise RefusedError("a value stands where a name belongs")
     return value.name
 
 
 def _index(value: _Value) -> int:
     if type(value) is not int or value < 0:
-        raise _RefusedError("a size, stride or offset is no count")
+        raise RefusedError("a size, stride or offset is no count")
     return value
 
 
 def _typed_list(name: str, arguments: Sequence[_Value]) -> _Node:
     (values,) = arguments
     if not isinstance(values, _Node) or values.kind != "list":
-        raise _RefusedError(f"wrong call of {name}")
+        raise RefusedError(f"wrong call of {name}")
     wanted = _LIST_ITEMS[name]
     for item in values.items:
         tensor = isinstance(item, _Node) and item.kind in {"tensor", "storage"}
         if type(item) is not wanted if wanted else not tensor:
-            raise _RefusedError(f"a list in it holds what {name} does not")
+            raise RefusedError(f"a list in it holds what {name} does not")
     return values
 
 
 def _tensor(arguments: Sequence[_Value]) -> _Node:
     if len(arguments) == 7:  # noqa: PLR2004 - torch's seventh argument: the conjugate and negative bits
-        raise _RefusedError(
+        raise RefusedError(
             "conjugated or negated views are not supported", "save x.resolve_conj().resolve_neg()"
         )
     storage, offset, size, stride, grad, _hooks = arguments
     if not isinstance(storage, _Node) or storage.kind != "storage" or not isinstance(grad, bool):
-        raise _RefusedError("a tensor in it has no storage")
+        raise RefusedError("a tensor in it has no storage")
     shape = [_index(length) for length in _tuple(size)]
     steps = [_index(step) for step in _tuple(stride)]
     room = _index(storage.items[0])
     if len(shape) != len(steps) or len(shape) > 64 or math.prod(shape) >= 2**63:  # noqa: PLR2004 - torch's own
-        raise _RefusedError(f"a tensor in {storage.name} has an impossible shape")
+        raise RefusedError(f"a tensor in {storage.name} has an impossible shape")
     reach = _index(offset)
     if 0 not in shape:
         reach += 1 + sum((length - 1) * step for length, step in zip(shape, steps, strict=True))
     if reach > room:
-        raise _RefusedError(f"a tensor needs {reach} elements of storage {storage.name}, which has {room}")
+        raise RefusedError(f"a tensor needs {reach} elements of storage {storage.name}, which has {room}")
     return _Node("tensor")
 
 
