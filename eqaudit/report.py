@@ -442,13 +442,40 @@ class Verdict(Record, frozen=True):
 
 
 class GateCheck(Record, frozen=True):
-    """One limit that was compared."""
+    """One limit that was compared.
+
+    ``undecided``: neither a pass nor a failure is certain, which fails too. ``source`` says where the limit
+    was set (``--max-error``, ``eqaudit.toml:12``); empty for what is always asked.
+    """
 
     name: str
     value: float | str | None
     limit: float | str
     passed: bool
     reason: str
+    undecided: bool = False
+    source: str = ""
+
+
+class Change(Record, frozen=True):
+    """One number beside the same number of a baseline; ``reason`` says in words why it is judged so."""
+
+    name: str
+    element: str
+    before: float | None
+    after: float | None
+    class_before: Class | None
+    class_after: Class | None
+    judged: Literal["worse", "better", "same"]
+    reason: str
+
+
+class BaselineRecord(Record, frozen=True):
+    """The report that this one was compared with; ``tolerance`` is relative."""
+
+    path: str
+    tolerance: float
+    changes: list[Change]
 
 
 class Gate(Record, frozen=True):
@@ -456,6 +483,15 @@ class Gate(Record, frozen=True):
 
     passed: bool
     checks: list[GateCheck]
+    baseline: BaselineRecord | None = None
+
+
+class Outcome(Record, frozen=True):
+    """One named check: its judged report, or the message of the error that kept it from running."""
+
+    name: str
+    report: "Report | None"
+    error: str = ""
 
 
 class ListedLayer(Record, frozen=True):
