@@ -123,10 +123,15 @@ def root_ratio(numerator: Floats, denominator: Floats) -> Floats:
     return np.sqrt(numerator / safe)
 
 
-def log_histogram(values: Floats) -> Integers:
-    """Count values in `BINS` fixed, log-spaced bins; what lies outside goes to the first and last."""
-    places = (np.log10(np.maximum(values, 10.0**LOWEST_DECADE)) - LOWEST_DECADE) * BINS_PER_DECADE
-    return np.bincount(np.clip(places.astype(np.int64), 0, BINS - 1), minlength=BINS)
+def log_histograms(values: Floats, counted: NDArray[np.bool_]) -> Integers:
+    """Count some of the values of each row (R, N) in `BINS` fixed, log-spaced bins, (R, `BINS`).
+
+    What lies outside goes to the first and last bin.
+    """
+    sizes = np.maximum(np.where(counted, values, 1.0), 10.0**LOWEST_DECADE)
+    places = ((np.log10(sizes) - LOWEST_DECADE) * BINS_PER_DECADE).astype(np.int64).clip(0, BINS - 1)
+    rows = np.arange(len(values))[:, None] * BINS
+    return np.bincount((places + rows)[counted], minlength=len(values) * BINS).reshape(len(values), BINS)
 
 
 def histogram_quantile(counts: Integers, share: float) -> float | None:

@@ -10,10 +10,11 @@ from eqaudit.metrics import (
     Measured,
     Rerun,
     classify,
+    collect,
     compare,
     doubtful,
     image_errors,
-    squared_norms,
+    pair,
 )
 from eqaudit.statistics import poisson_weights
 
@@ -25,8 +26,8 @@ def _pair(images: int, seed: int = 0, noise: float = 0.1) -> tuple[torch.Tensor,
 
 
 def _sums(moved: torch.Tensor, reference: torch.Tensor, first: int = 0) -> ErrorSums:
-    norms = compare(moved, reference, squared_norms(reference))
-    return ErrorSums.of_batch([norms], poisson_weights(0, first, len(moved)), first)
+    norms = collect([[pair(moved, reference, careful=True)]])[0]
+    return ErrorSums.of_batch(norms, poisson_weights(0, first, len(moved)), first)
 
 
 def _error(moved: torch.Tensor, reference: torch.Tensor) -> float:
@@ -57,7 +58,7 @@ def test_error_is_symmetric() -> None:
 def test_half_precision_is_subtracted_in_float32() -> None:
     """Differences of halves do not round to halves, and large ones do not overflow."""
     reference = torch.full((2, 10), 60_000.0, dtype=torch.float16)
-    norms = compare(-reference, reference, squared_norms(reference))
+    norms = compare(-reference, reference)
     assert norms.nonfinite.tolist() == [0, 0]
     assert norms.difference == pytest.approx([10 * 120_000.0**2, 10 * 120_000.0**2], rel=1e-3)
 
@@ -87,7 +88,7 @@ def test_values_that_are_not_finite_are_counted_and_enter_nothing_else() -> None
     assert sums.images[0] == 4
     assert sums.errors[0] == pytest.approx(expected, rel=1e-6)
     assert sums.worst_image[0] in {10, 11, 13, 15}
-    assert np.isnan(image_errors(compare(moved, reference, squared_norms(reference)))).tolist() == [
+    assert np.isnan(image_errors(compare(moved, reference))).tolist() == [
         False, False, True, False, True, False,
     ]  # fmt: skip
 

@@ -130,7 +130,7 @@ class Assembler:
             pose.name: [
                 finite_or_none(error)
                 for part in values
-                for error in image_errors(part.norms[self.gating][place])
+                for error in image_errors(part.norms[self.gating].at(place))
             ]
             for place, pose in enumerate(self.setting.poses)
         }
@@ -206,7 +206,7 @@ class Assembler:
         return self.unit.names[number] if number >= 0 else None
 
     def _output_spread(self, key: Key, place: int) -> _Spread:
-        norms = [part.norms[key][place] for part in self.unit.values]
+        norms = [part.norms[key].at(place) for part in self.unit.values]
         finite = np.concatenate([norm.nonfinite for norm in norms]) == 0
         difference = np.concatenate([norm.difference for norm in norms])[finite]
         power = np.concatenate([norm.power for norm in norms])[finite]

@@ -16,8 +16,10 @@ from eqaudit.loader import AuditModel, Feature
 from eqaudit.metrics import Task
 from eqaudit.plan import Boundary
 from eqaudit.representations import Channels
-from eqaudit.transforms import Layout, Resampler, disc_mask, disc_window
+from eqaudit.transforms import Layout, Points, Resampler, choose_points, disc_mask, disc_window
 
+FEW_CELLS, CELLS_PER_POINT, LEAST_POINTS, MOST_POINTS = 256, 16, 128, 1024
+"""Up to so many cells all are compared; of larger maps one in so many, and so many at least and at most."""
 Progress = Callable[[str, int, int], None]
 Key = tuple[str, str, int]
 
@@ -29,7 +31,8 @@ class Space:
     ``cells`` is the side of one cell of each tensor in pixels of the image, ``periods`` that of the
     coarsest grid on its way. ``margin`` is in those pixels too: what lies further out than the inscribed
     circle less the margin is no content of a ``disc``, and counts nowhere. None leaves it to ``radii``, the
-    receptive radius of each tensor, which only borders that are filled need.
+    receptive radius of each tensor, which only borders that are filled need. ``every_point``: also large maps
+    are compared at every cell.
     """
 
     images: Resampler
@@ -39,6 +42,8 @@ class Space:
     cells: Mapping[Key, float]
     periods: Mapping[Key, float]
     radii: Mapping[Key, float] = field(default_factory=dict)
+    every_point: bool = False
+    _points: dict[tuple[int, int, float, bool], Points | None] = field(default_factory=dict)
 
     def window(self, images: torch.Tensor, margin: float = 0.0) -> torch.Tensor:
         """Return the images (B, C, H, W) as the boundary wants them, before any move.
@@ -52,8 +57,25 @@ class Space:
 
     def mask(self, key: Key, height: int, width: int) -> torch.Tensor:
         """Return the valid mask of a map, (H, W) bool: the inscribed disc less the margin."""
+        return disc_mask(height, width, self._margin(key))
+
+    def points(self, key: Key, height: int, width: int, device: torch.device) -> Points | None:
+        """Return where a map is compared at resampled turns, inside its valid mask; None for nowhere.
+
+        Every cell of an output and of a small map; of a larger one a share, the same for all images.
+        """
+        cells = height * width
+        whole = self.every_point or key[0] == "output" or cells <= FEW_CELLS
+        known = (height, width, self._margin(key), whole)
+        if known not in self._points:
+            mask = disc_mask(height, width, self._margin(key)).to(device)
+            count = None if whole else min(max(cells // CELLS_PER_POINT, LEAST_POINTS), MOST_POINTS)
+            self._points[known] = choose_points(mask, count, 0) if mask.any() else None
+        return self._points[known]
+
+    def _margin(self, key: Key) -> float:
         margin = self.radii.get(key, 0.0) if self.margin is None else self.margin
-        return disc_mask(height, width, margin / self.cells.get(key, 1.0))
+        return margin / self.cells.get(key, 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-import numpy as np
 import torch
 
 from eqaudit.engine.base import Key, Setting
 from eqaudit.engine.references import Batch, Reference, moved_pass, reference_pass
 from eqaudit.groups import Element, Pose
 from eqaudit.loader import AuditModel
-from eqaudit.metrics import Controls, PairNorms, Values, join, negligible, squared_norms
-from eqaudit.transforms import RoundTrip, Shift
+from eqaudit.metrics import Controls, PairNorms, Values, collect, join, negligible, norms
+from eqaudit.transforms import Action, RoundTrip, Shift, act
 
 OFFSETS = ((-0.375, 0.125), (-0.125, -0.375), (0.125, 0.375), (0.375, -0.125))
 """(down, right) in periods: no two share a row or a column, their mean square is nearly that of a cell."""
@@ -104,8 +103,8 @@ def resampled_turn(element: Element, *, square: bool) -> Fraction:
 class _Part:
     """The controls of a few images: pairs by tensor and move, sizes |F|^2, and what the task made of each."""
 
-    shifts: Mapping[Key, list[PairNorms]]
-    round_trips: Mapping[Key, list[PairNorms]]
+    shifts: Mapping[Key, PairNorms]
+    round_trips: Mapping[Key, PairNorms]
     sizes: Mapping[Key, float]
     shifted: list[Values | None]
     returned: list[Values | None]
@@ -142,47 +141,54 @@ def measure_floors(
 def _measure(model: AuditModel, images: torch.Tensor, turns: list[Fraction], setting: Setting) -> _Part:
     batch = Batch(setting.space.window(images))
     references = reference_pass(model, batch.images, setting)
-    returned = [moved_pass(model, batch, RoundTrip(turn), references, setting) for turn in turns]
-    shifts: dict[Key, list[PairNorms]] = {}
+    trips, returned = _moves(model, batch, [RoundTrip(turn) for turn in turns], references, setting)
+    shifts: dict[Key, PairNorms] = {}
     shifted: list[Values | None] = []
     for period in sorted({setting.space.periods.get(key, 1.0) for key in references}):
         pairs, values = _shift(model, images, period, setting)
         shifts |= pairs
         shifted += values if setting.space.periods.get(setting.gating, 1.0) == period else []
-    measured = {key: reference for key, reference in references.items() if reference.skipped is None}
-    return _Part(
-        shifts,
-        {key: reference.compared for key, reference in measured.items()},
-        {key: _size(reference) for key, reference in measured.items()},
-        shifted,
-        returned,
-    )
+    sizes = {key: _size(reference) for key, reference in references.items() if key in trips}
+    return _Part(shifts, trips, sizes, shifted, returned)
+
+
+def _moves(
+    model: AuditModel,
+    batch: Batch,
+    moves: Sequence[Action],
+    references: dict[Key, Reference],
+    setting: Setting,
+) -> tuple[dict[Key, PairNorms], list[Values | None]]:
+    """Return what each move made of each tensor, (moves, B), and what the task made of it."""
+    values = []
+    for move in moves:
+        moved = act(move, batch.images, setting.space.images).contiguous()
+        values.append(moved_pass(model, moved, batch, move, references, setting))
+    kept = {key: reference.compared for key, reference in references.items() if reference.skipped is None}
+    return dict(zip(kept, collect(list(kept.values())), strict=True)), values
 
 
 def _shift(
     model: AuditModel, images: torch.Tensor, period: float, setting: Setting
-) -> tuple[dict[Key, list[PairNorms]], list[Values | None]]:
+) -> tuple[dict[Key, PairNorms], list[Values | None]]:
     """Return, for each tensor of this period, its pairs under shifts within it and, last, by a whole one."""
     batch = Batch(setting.space.window(images, margin=period))
     everything = reference_pass(model, batch.images, setting)
     members = {key: part for key, part in everything.items() if setting.space.periods.get(key, 1.0) == period}
-    values = [
-        moved_pass(model, batch, Shift(down * period, right * period), members, setting)
-        for down, right in (*OFFSETS, (0.0, 1.0))
-    ]
-    return {key: part.compared for key, part in members.items() if part.skipped is None}, values
+    shifts = [Shift(down * period, right * period) for down, right in (*OFFSETS, (0.0, 1.0))]
+    return _moves(model, batch, shifts, members, setting)
 
 
 def _floor(key: Key, parts: list[_Part], turns: list[Fraction]) -> Floor:
-    pairs = [part.shifts[key] for part in parts]
+    shifts = [part.shifts[key] for part in parts]
     size = sum(part.sizes[key] for part in parts)
     back = {
-        turn: sum(_difference(part.round_trips[key][place]) for part in parts)
+        turn: sum(_difference(part.round_trips[key].at(place)) for part in parts)
         for place, turn in enumerate(turns)
     }
     return Floor(
-        _pooled([pair for moves in pairs for pair in moves[:-1]]),
-        _pooled([moves[-1] for moves in pairs]),
+        _pooled([norms.at(place) for norms in shifts for place in range(len(OFFSETS))]),
+        _pooled([norms.at(len(OFFSETS)) for norms in shifts]),
         {turn: math.sqrt(difference / size) if size else 0.0 for turn, difference in back.items()},
     )
 
@@ -195,9 +201,8 @@ def _joined(parts: list[list[Values | None]]) -> list[Values]:
 
 def _pooled(pairs: list[PairNorms]) -> float:
     """Return the error over several moves; images that are not finite are left out."""
-    difference = sum(_difference(pair) for pair in pairs)
     power = sum(float(pair.power[pair.nonfinite == 0].sum()) for pair in pairs)
-    return math.sqrt(difference / power) if power else 0.0
+    return math.sqrt(sum(_difference(pair) for pair in pairs) / power) if power else 0.0
 
 
 def _difference(pair: PairNorms) -> float:
@@ -205,4 +210,4 @@ def _difference(pair: PairNorms) -> float:
 
 
 def _size(reference: Reference) -> float:
-    return float(np.nansum(squared_norms(torch.nan_to_num(reference.masked(reference.value)))))
+    return float(norms(torch.nan_to_num(reference.held.sampled()), careful=True).square().sum())

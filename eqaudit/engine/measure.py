@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from eqaudit.engine.base import Key, Setting, finite_or_none
 from eqaudit.engine.references import NOT_ALWAYS, Batch, Reference, judge, moved_pass, reference_pass
+from eqaudit.engine.still import MovedImages
 from eqaudit.groups import IDENTITY
 from eqaudit.loader import AuditModel, Feature
-from eqaudit.metrics import ChanceSums, ErrorSums, Measured, PairNorms, Values
+from eqaudit.metrics import ChanceSums, ErrorSums, Measured, PairNorms, Values, collect
 from eqaudit.statistics import Floats, poisson_weights
 from eqaudit.transforms import Layout
 
@@ -74,11 +78,12 @@ class TapSums:
 class OutputValues:
     """Per-image values of the output tensors: kept, because there are few of them.
 
-    ``norms`` by pose for each output; ``still`` and ``moved`` (by pose) are what the task makes of the judged
-    output; ``window`` is the pair that the un-windowed images make with the windowed ones, and its values.
+    ``norms`` (poses, B) for each output; ``still`` and ``moved`` (by pose) are what the task makes of the
+    judged output; ``window`` is the pair that the un-windowed images make with the windowed ones, and its
+    values.
     """
 
-    norms: dict[Key, list[PairNorms]]
+    norms: dict[Key, PairNorms]
     still: Values | None
     moved: list[Values]
     window: tuple[PairNorms, Values | None] | None
@@ -131,22 +136,76 @@ def measure_batch(
     on_pose
         Called after each pose with how many are done.
     """
+    unit = _measure(model, given, names, first, setting, on_pose, careful=False)
+    if not any(sums.errors.nonfinite.any() for sums in unit.taps.values() if sums.errors):
+        return unit
+    # Rare, so that it may cost a second run: now every value is looked at.
+    return _measure(model, given, names, first, setting, on_pose, careful=True)
+
+
+def _measure(
+    model: AuditModel,
+    given: Batch,
+    names: tuple[str, ...],
+    first: int,
+    setting: Setting,
+    on_pose: Callable[[int], None],
+    *,
+    careful: bool,
+) -> Unit:
+    """Measure one batch, with values looked at one by one or not."""
     images = setting.space.window(given.images) if setting.resamples else given.images
     batch = Batch(images, given.targets, setting.channels.of(names))
-    references = reference_pass(model, batch.images, setting)
-    moved = []
-    for number, pose in enumerate(setting.poses, start=1):
-        moved.append(moved_pass(model, batch, pose.element, references, setting))
+    references = reference_pass(model, images, setting, careful=careful)
+    chances = {key: _chances(reference, setting) for key, reference in references.items()}
+    moved: dict[int, Values | None] = {}
+    copies = MovedImages(images, setting.space.images)
+    order = sorted(range(len(setting.poses)), key=lambda place: copies.order(setting.poses[place].element))
+    for number, place in enumerate(order, start=1):
+        element = setting.poses[place].element
+        if not element.exact:
+            _give_up_maps(references)
+        moved[place] = moved_pass(model, copies.at(element), batch, element, references, setting)
         on_pose(number)
     still, window = _unmoved(model, given, batch, references, setting)
-    weights = poisson_weights(setting.seed, first, len(names))
-    taps = {key: _sum(reference, weights, first, setting) for key, reference in references.items()}
+    measured = {key: reference for key, reference in references.items() if reference.skipped is None}
+    rows = collect([row for reference in measured.values() for row in (reference.compared, reference.plain)])
     norms = {
-        key: reference.compared
-        for key, reference in references.items()
-        if key[0] == "output" and reference.skipped is None
+        key: tuple(_in_order(row, order) for row in rows[2 * place : 2 * place + 2])
+        for place, key in enumerate(measured)
     }
-    return Unit(names, taps, [OutputValues(norms, still, [value for value in moved if value], window)])
+    weights = poisson_weights(setting.seed, first, len(names))
+    taps = {
+        key: _sum(reference, norms.get(key), chances[key], weights, first, setting)
+        for key, reference in references.items()
+    }
+    outputs = {key: pair[0] for key, pair in norms.items() if key[0] == "output"}
+    values = [moved[place] for place in range(len(setting.poses))]
+    return Unit(names, taps, [OutputValues(outputs, still, [value for value in values if value], window)])
+
+
+def _give_up_maps(references: dict[Key, Reference]) -> None:
+    """Keep of layers, from the first resampled pose on, only what such poses need."""
+    for key, reference in references.items():
+        if key[0] == "layer" and reference.skipped is None:
+            reference.held.give_up_maps()
+
+
+def _in_order(row: PairNorms, order: list[int]) -> PairNorms:
+    """Return measurements that were made in some order in that of the poses."""
+    places = np.argsort(order)
+    return PairNorms(row.difference[places], row.power[places], row.nonfinite[places])
+
+
+def _chances(reference: Reference, setting: Setting) -> dict[bool, ChanceSums]:
+    """Return the moments of one tensor, for poses that move every cell and for those that are sampled."""
+    if reference.skipped is not None:
+        return {}
+    held = reference.held
+    return {
+        kind: ChanceSums.of_batch(held.value if kind else held.sampled())
+        for kind in dict.fromkeys(pose.exact for pose in setting.poses)
+    }
 
 
 def _unmoved(
@@ -161,21 +220,24 @@ def _unmoved(
         still = judge(reference, reference.value, IDENTITY, batch.targets, setting)
     if given.images is batch.images or setting.space.boundary != "disc":
         return still, None
-    alone = {setting.gating: Reference(reference.feature, reference.layout, norms=reference.norms)}
-    values = moved_pass(model, given, IDENTITY, alone, setting)
-    return still, (alone[setting.gating].compared[0], values)
+    alone = {setting.gating: dataclasses.replace(reference, compared=[], plain=[])}
+    values = moved_pass(model, given.images, given, IDENTITY, alone, setting)
+    return still, (collect([alone[setting.gating].compared])[0].at(0), values)
 
 
-def _sum(reference: Reference, weights: Floats, first: int, setting: Setting) -> TapSums:
+def _sum(
+    reference: Reference,
+    norms: tuple[PairNorms, ...] | None,
+    chances: dict[bool, ChanceSums],
+    weights: Floats,
+    first: int,
+    setting: Setting,
+) -> TapSums:
     exact = tuple(pose.exact for pose in setting.poses)
-    value, shape = reference.feature.value, reference.shape
-    feature = reference.feature.replace(None)
-    if reference.skipped is not None or value is None:
-        return TapSums(feature, shape, reference.layout, None, None, {}, exact, reference.skipped)
-    errors = ErrorSums.of_batch(reference.compared, weights, first)
+    sums = (reference.feature, reference.shape, reference.layout)
+    if norms is None:
+        return TapSums(*sums, None, None, {}, exact, reference.skipped)
+    errors = ErrorSums.of_batch(norms[0], weights, first)
     turned = any(one is not other for one, other in zip(reference.compared, reference.plain, strict=True))
-    plain = ErrorSums.of_batch(reference.plain, weights, first) if turned else None
-    chances = {
-        kind: ChanceSums.of_batch(value if kind else reference.masked(value)) for kind in dict.fromkeys(exact)
-    }
-    return TapSums(feature, shape, reference.layout, reference.same_as, errors, chances, exact, None, plain)
+    plain = ErrorSums.of_batch(norms[1], weights, first) if turned else None
+    return TapSums(*sums, reference.same_as, errors, chances, exact, None, plain)

@@ -26,7 +26,7 @@ def worst_case(unit: Unit, setting: Setting) -> tuple[str, Pose] | None:
             rows = [value.image_dice for value in part.moved if isinstance(value, SegmentationValues)]
             values.append(1 - np.array(rows))
         elif setting.gating in part.norms:
-            values.append(np.array([image_errors(norms) for norms in part.norms[setting.gating]]))
+            values.append(image_errors(part.norms[setting.gating]))
     table = np.concatenate(values, axis=1) if values else np.empty((0, 0))
     if not np.isfinite(table).any():
         return None

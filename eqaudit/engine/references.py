@@ -9,52 +9,54 @@ import torch
 from numpy.typing import NDArray
 
 from eqaudit.engine.base import Key, Setting, stream
+from eqaudit.engine.still import Still
 from eqaudit.groups import Element
 from eqaudit.loader import AuditModel, Feature
-from eqaudit.metrics import PairNorms, Scene, Values, compare, squared_norms
+from eqaudit.metrics import Pair, Scene, Values, ordinary, pair
 from eqaudit.report import describe_shape
+from eqaudit.representations import Action as ChannelAction
 from eqaudit.representations import move_channels
-from eqaudit.statistics import Floats
-from eqaudit.transforms import Action, Layout, UnknownLayoutError, act, find_layout, is_exact
+from eqaudit.transforms import Action, Layout, UnknownLayoutError, find_layout, is_exact
 
 NOT_ALWAYS = "not called the same number of times for every image"
 NOTHING_INSIDE = "its receptive field reaches the border from everywhere: with this boundary no cell is valid"
-HALVES = (torch.float16, torch.bfloat16)
 
 
 @dataclass(slots=True)
 class Reference:
-    """F(x) of one tensor for the batch, space last, and what moved images gave beside it, move by move.
+    """F(x) of one tensor for the batch, and what moved images gave beside it, move by move.
 
-    ``shape`` is that of one image's feature as the model gave it. ``compared`` is under the action of its
-    channels, ``plain`` with channels read as plain maps.
+    ``feature`` is without its value, ``shape`` that of one image's feature as the model gave it. ``compared``
+    is under the action of its channels, ``plain`` with channels read as plain maps. ``careful``: values are
+    looked at one by one, in float64.
     """
 
     feature: Feature
     layout: Layout | None = None
     shape: tuple[int, ...] | None = None
-    mask: torch.Tensor | None = None
-    norms: Floats | None = None
+    still: Still | None = None
+    careful: bool = False
     same_as: Key | None = None
     skipped: str | None = None
-    compared: list[PairNorms] = field(default_factory=list)
-    plain: list[PairNorms] = field(default_factory=list)
+    compared: list[Pair] = field(default_factory=list)
+    plain: list[Pair] = field(default_factory=list)
 
     @property
     def value(self) -> torch.Tensor:
         """The feature of the unmoved images, (B, ..., H, W) or (B, C)."""
-        if self.feature.value is None:
+        return self.held.value
+
+    @property
+    def held(self) -> Still:
+        """The feature of the unmoved images, for all moves."""
+        if self.still is None:
             raise ValueError(f"{self.feature.name} has no tensor")
-        return self.feature.value
+        return self.still
 
     @property
     def spatial(self) -> bool:
         """Whether the tensor is a map, which moves with the image."""
         return self.layout is not None and self.layout.spatial
-
-    def masked(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return a tensor inside the valid mask, zero outside."""
-        return tensor if self.mask is None else tensor * self.mask.to(tensor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,9 @@ def _same_memory(one: torch.Tensor, other: torch.Tensor | None) -> bool:
     )
 
 
-def reference_pass(model: AuditModel, images: torch.Tensor, setting: Setting) -> dict[Key, Reference]:
+def reference_pass(
+    model: AuditModel, images: torch.Tensor, setting: Setting, *, careful: bool = False
+) -> dict[Key, Reference]:
     """Run the model on unmoved images and keep a copy of each tensor that is measured."""
     references: dict[Key, Reference] = {}
     unchanged = _Unchanged()
@@ -100,7 +104,7 @@ def reference_pass(model: AuditModel, images: torch.Tensor, setting: Setting) ->
     def receive(key: Key, feature: Feature) -> None:
         if not setting.keep(key):
             return
-        reference = references[key] = Reference(feature, skipped=feature.reason)
+        reference = references[key] = Reference(feature.replace(None), skipped=feature.reason)
         if feature.value is None:
             return
         try:
@@ -112,18 +116,28 @@ def reference_pass(model: AuditModel, images: torch.Tensor, setting: Setting) ->
         reference.same_as = unchanged.since(key, feature.value)
         if reference.same_as is not None:
             twin = references[reference.same_as]
-            reference.feature = feature.replace(twin.feature.value)
-            reference.norms, reference.mask, reference.skipped = twin.norms, twin.mask, twin.skipped
+            reference.still, reference.careful, reference.skipped = twin.still, twin.careful, twin.skipped
             return
-        reference.feature = feature.replace(reference.layout.space_last(feature.value).clone())
-        reference.norms = squared_norms(reference.value)
-        if setting.resamples and reference.spatial:
-            mask = setting.space.mask(key, *reference.value.shape[-2:])
-            reference.mask = mask.to(images.device)
-            reference.skipped = None if mask.any() else NOTHING_INSIDE
+        _hold(key, reference, feature.value, setting)
+        reference.careful = careful or not ordinary(reference.held.norms, reference.value)
 
     stream(model, images, setting, receive)
     return references
+
+
+def _hold(key: Key, reference: Reference, value: torch.Tensor, setting: Setting) -> None:
+    value = value if reference.layout is None else reference.layout.space_last(value)
+    points = None
+    if setting.resamples and reference.spatial:
+        points = setting.space.points(key, value.shape[-2], value.shape[-1], value.device)
+        reference.skipped = None if points else NOTHING_INSIDE
+    reference.still = Still(
+        value.clone(),
+        spatial=reference.spatial,
+        resampler=setting.space.features,
+        points=points,
+        cell=setting.space.cells.get(key, 1.0),
+    )
 
 
 def layout_of(key: Key, value: torch.Tensor, images: int, sides: tuple[int, int], setting: Setting) -> Layout:
@@ -138,15 +152,16 @@ def layout_of(key: Key, value: torch.Tensor, images: int, sides: tuple[int, int]
 
 def moved_pass(
     model: AuditModel,
+    moved: torch.Tensor,
     batch: Batch,
     action: Action,
     references: dict[Key, Reference],
     setting: Setting,
 ) -> Values | None:
-    """Move the images, run the model, and append one comparison to each reference.
+    """Run the model on moved images, and append one comparison to each reference.
 
-    Returns what the task makes of the output that is judged; None without a task. References that the pass
-    did not meet are skipped from then on.
+    ``moved`` are the images of the batch after the action. Returns what the task makes of the output that is
+    judged; None without a task. References that the pass did not meet are skipped from then on.
     """
     unchanged = _Unchanged()
     done = {key: len(reference.compared) for key, reference in references.items()}
@@ -171,7 +186,7 @@ def moved_pass(
             value = reference.layout.space_last(feature.value) if reference.layout else feature.value
             found.append(judge(reference, value, action, batch.targets, setting))
 
-    stream(model, act(action, batch.images, setting.space.images).contiguous(), setting, receive)
+    stream(model, moved, setting, receive)
     for key, reference in references.items():
         if reference.skipped is None and len(reference.compared) == done[key]:
             reference.skipped = NOT_ALWAYS
@@ -183,46 +198,42 @@ def _compare(
     reference: Reference,
     value: torch.Tensor,
     action: Action,
-    halves: torch.Tensor | None,
+    batch_halves: torch.Tensor | None,
     setting: Setting,
 ) -> None:
-    expected, norms = reference.value, reference.norms
     if reference.layout is not None and reference.spatial:
         value = reference.layout.space_last(value)
-        if not is_exact(action) and value.dtype in HALVES:
-            value, expected = value.float(), expected.float()
-        expected = act(action, expected, setting.space.features, setting.space.cells.get(key, 1.0))
-    if expected.shape != value.shape:
-        shapes = describe_shape(expected.shape), describe_shape(value.shape)
+    sampled = reference.spatial and not is_exact(action)
+    expected = reference.held.expect(action)
+    wanted = reference.held.shape if sampled else expected.value.shape
+    if value.shape != wanted:
+        shapes = describe_shape(wanted), describe_shape(value.shape)
         reference.skipped = f"shape changes with the image: {shapes[0]} and {shapes[1]}"
         return
-    if reference.spatial and not is_exact(action):
-        value, expected, norms = reference.masked(value), reference.masked(expected), None
-    plain = compare(value, expected, norms)
+    if sampled:
+        value = reference.held.sample(value)
+    plain = pair(value, expected.value, expected.norms, careful=reference.careful)
     reference.plain.append(plain)
-    turned = _turn_channels(key, expected, action, halves, setting, spatial=reference.spatial)
-    reference.compared.append(plain if turned is None else compare(value, turned))
+    halves = torch.zeros(len(value), dtype=torch.long) if batch_halves is None else batch_halves
+    actions = _channel_actions(key, action, setting)
+    if actions is None:
+        reference.compared.append(plain)
+        return
+    # Points are a map of one column.
+    maps = expected.value.unsqueeze(-1) if sampled else expected.value
+    turned = move_channels(maps, actions, halves, spatial=reference.spatial).reshape(value.shape)
+    reference.compared.append(pair(value, turned, careful=reference.careful))
 
 
-def _turn_channels(
-    key: Key,
-    expected: torch.Tensor,
-    action: Action,
-    halves: torch.Tensor | None,
-    setting: Setting,
-    *,
-    spatial: bool,
-) -> torch.Tensor | None:
-    """Return rho(g) of the moved feature; None where its channels are plain maps."""
+def _channel_actions(
+    key: Key, action: Action, setting: Setting
+) -> tuple[ChannelAction, ChannelAction] | None:
+    """Return rho(g) from either half of the images; None where channels are plain maps."""
     layer = setting.channels.by_key.get(key)
     if layer is None or not isinstance(action, Element):
         return None
     first, second = layer.at(action, 0), layer.at(action, 1)
-    if first is None or second is None:
-        return None
-    if halves is None:
-        halves = torch.zeros(len(expected), dtype=torch.long)
-    return move_channels(expected, (first, second), halves, spatial=spatial)
+    return None if first is None or second is None else (first, second)
 
 
 def judge(
@@ -235,7 +246,9 @@ def judge(
     """Return what the task makes of the judged output of moved images, ``value``, space last."""
     if setting.task is None:
         raise ValueError("there is no task")
-    inside = None if is_exact(action) else reference.mask
+    inside = None
+    if reference.spatial and not is_exact(action):
+        inside = setting.space.mask(setting.gating, *value.shape[-2:]).to(value.device)
     scene = Scene(
         action, setting.space.features, inside, setting.space.cells.get(setting.gating, 1.0), targets
     )

@@ -6,7 +6,17 @@ from eqaudit.metrics.classes import Measured, Rerun, classify, classify_resample
 from eqaudit.metrics.classification import Classification, ClassificationValues
 from eqaudit.metrics.dense import DenseTask
 from eqaudit.metrics.embedding import EmbeddingTask
-from eqaudit.metrics.equivariance_error import ErrorSums, PairNorms, compare, image_errors, squared_norms
+from eqaudit.metrics.equivariance_error import (
+    ErrorSums,
+    Pair,
+    PairNorms,
+    collect,
+    compare,
+    image_errors,
+    norms,
+    ordinary,
+    pair,
+)
 from eqaudit.metrics.segmentation import SegmentationTask, SegmentationValues
 
 Task = Classification | SegmentationTask | DenseTask | EmbeddingTask
@@ -22,6 +32,7 @@ __all__ = [
     "ErrorSums",
     "Measured",
     "Observed",
+    "Pair",
     "PairNorms",
     "Rerun",
     "Scene",
@@ -31,10 +42,13 @@ __all__ = [
     "Values",
     "classify",
     "classify_resampled",
+    "collect",
     "compare",
     "doubtful",
     "image_errors",
     "join",
     "negligible",
-    "squared_norms",
+    "norms",
+    "ordinary",
+    "pair",
 ]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from eqaudit.metrics.equivariance_error import norms, ordinary
+
 
 @dataclass(frozen=True, slots=True)
 class ChanceSums:
@@ -22,14 +24,27 @@ class ChanceSums:
 
     @classmethod
     def of_batch(cls, features: torch.Tensor) -> ChanceSums:
-        """Sum one batch of features, (B, ...); images with values that are not finite are left out."""
-        rows = features.reshape(features.shape[0], -1).double()
-        rows = rows[torch.isfinite(rows).all(dim=1)]
-        if not len(rows):
-            return cls(0, torch.zeros_like(features[0]).reshape(-1).double(), 0.0, 0.0)
-        mean = rows.mean(dim=0)
-        power = float(rows.square().sum())
-        return cls(len(rows), mean, float((rows - mean).square_().sum()), power)
+        """Sum one batch of features, (B, ...); images with values that are not finite are left out.
+
+        Distances to the first image are summed and then referred to the mean, so that what all images share
+        cancels before it is squared.
+        """
+        sizes = norms(features)
+        careful = not ordinary(sizes, features)
+        if careful:
+            features = features.double()
+            sizes = norms(features)
+        finite = torch.isfinite(sizes)
+        if not bool(finite.all()):
+            features, sizes = features[finite], sizes[finite]
+        if not len(features):
+            return cls(0, features.sum(dim=0).flatten().double(), 0.0, 0.0)
+        apart = features - features[0]
+        total = apart.sum(dim=0).flatten().double()
+        count = len(features)
+        spread = float(norms(apart).square().sum() - total.square().sum() / count)
+        mean = features[0].flatten().double() + total / count
+        return cls(count, mean, max(spread, 0.0), float(sizes.square().sum()))
 
     def merge(self, other: ChanceSums) -> ChanceSums:
         """Add the moments of other images (Chan, Golub and LeVeque 1979, pairwise variance)."""

@@ -5,7 +5,9 @@ error(l, g) = sqrt( sum_x |F(T_g x) - T_g F(x)|^2 / (1/2 sum_x (|F(T_g x)|^2 + |
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,50 +15,126 @@ import torch
 from eqaudit.statistics import (
     Floats,
     Integers,
-    log_histogram,
+    log_histograms,
     percentile_interval,
     root_ratio,
 )
 
+FAST_ROW = 4096
+"""Values of one image up to which a norm is summed in float64; beyond, row by row in float32 first."""
+SMALLEST, LARGEST = 1e-10, 1e12
+"""Root mean squares between which squares of float32 neither vanish nor overflow."""
+
 
 @dataclass(frozen=True, slots=True)
 class PairNorms:
-    """What one pair of tensors gives for each image of a batch, (B,) each.
+    """What pairs of tensors give for each image, (..., B) each.
 
     ``difference`` is |F(T_g x) - T_g F(x)|^2, ``power`` the mean of the two squared norms, both in
-    float64; ``nonfinite`` counts values of either tensor that are NaN or infinite.
+    float64; ``nonfinite`` counts values of either tensor that are NaN or infinite: it is 1 for any number of
+    them where they were not looked at one by one.
     """
 
     difference: Floats
     power: Floats
     nonfinite: Integers
 
-
-def squared_norms(tensor: torch.Tensor) -> Floats:
-    """Return the squared norm of each image's feature, (B,), summed in float64."""
-    rows = tensor.reshape(tensor.shape[0], -1)
-    norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square()
-    squared: Floats = norms.cpu().numpy()
-    return squared
+    def at(self, place: int) -> PairNorms:
+        """Return one of several rows of pairs."""
+        return PairNorms(self.difference[place], self.power[place], self.nonfinite[place])
 
 
-def compare(moved: torch.Tensor, reference: torch.Tensor, reference_norms: Floats | None = None) -> PairNorms:
-    """Compare F(T_g x) with T_g F(x), both (B, ...); the squared norms of the latter may be known already.
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One pair of tensors, measured on its device: norms of each image, (B,) in float64.
+
+    ``nonfinite`` is None where nobody counted: then the norms tell whether there was anything to count.
+    """
+
+    moved: torch.Tensor
+    expected: torch.Tensor
+    difference: torch.Tensor
+    nonfinite: torch.Tensor | None = None
+
+
+def norms(tensor: torch.Tensor, *, careful: bool = False) -> torch.Tensor:
+    """Return the norm of each image's feature (B, ..., N), (B,) in float64.
+
+    Squares of float32 are summed row by row (N values) in float32, the rows in float64: of sums of squares,
+    which have no sign to cancel, that loses no more than the features' own rounding. ``careful`` does all in
+    float64, also where squares would vanish in float32.
+    """
+    flat = tensor.reshape(len(tensor), -1)
+    if careful or tensor.dtype == torch.float64 or flat.shape[1] <= FAST_ROW:
+        return _norm(flat, torch.float64)
+    return _norm(_norm(tensor, torch.float32).reshape(len(tensor), -1), torch.float64)
+
+
+def _norm(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    norm: torch.Tensor = torch.linalg.vector_norm(tensor, dim=-1, dtype=dtype)
+    return norm
+
+
+def ordinary(sizes: torch.Tensor, tensor: torch.Tensor) -> bool:
+    """Whether the norms (B,) of a tensor say that float32 can hold the squares of its values.
+
+    What seems to be zero is looked at in float64, for it may only be small.
+    """
+    if not bool(sizes.all()):
+        sizes = norms(tensor, careful=True)
+    means = sizes[sizes != 0] / math.sqrt(max(tensor[0].numel(), 1))
+    return bool(((means > SMALLEST) & (means < LARGEST)).all())
+
+
+def pair(
+    moved: torch.Tensor,
+    expected: torch.Tensor,
+    expected_norms: torch.Tensor | None = None,
+    *,
+    careful: bool = False,
+) -> Pair:
+    """Compare F(T_g x) with T_g F(x), both (B, ...); the norms of the latter may be known already.
 
     The subtraction runs in the features' own precision (float32 for halves): a difference of close
     floating numbers is exact, and what rounding it has otherwise is of relative size 1e-7.
     """
     if moved.dtype in {torch.float16, torch.bfloat16}:
-        moved, reference = moved.float(), reference.float()
-    if reference_norms is None:
-        reference_norms = squared_norms(reference)
-    power = (squared_norms(moved) + reference_norms) / 2
-    difference = squared_norms(moved - reference)
-    nonfinite = np.zeros(len(power), dtype=np.int64)
-    if not np.isfinite(power).all():
-        bad = ~torch.isfinite(moved) | ~torch.isfinite(reference)
-        nonfinite = bad.reshape(len(power), -1).sum(dim=1).cpu().numpy()
-    return PairNorms(difference, power, nonfinite)
+        moved, expected = moved.float(), expected.float()
+    if expected_norms is None:
+        expected_norms = norms(expected, careful=careful)
+    nonfinite = None
+    if careful:
+        bad = ~torch.isfinite(moved) | ~torch.isfinite(expected)
+        nonfinite = bad.reshape(len(moved), -1).sum(dim=1)
+    own = norms(moved, careful=careful)
+    return Pair(own, expected_norms, norms(moved - expected, careful=careful), nonfinite)
+
+
+def collect(pairs: Sequence[Sequence[Pair]]) -> list[PairNorms]:
+    """Copy what was measured from the device, all at once: a `PairNorms` (pairs, B) for each row of pairs."""
+    flat = [part for row in pairs for each in row for part in (each.moved, each.expected, each.difference)]
+    counts = [each.nonfinite for row in pairs for each in row]
+    if not flat:
+        nothing = np.empty((0, 0))
+        return [PairNorms(nothing, nothing, nothing.astype(np.int64)) for _ in pairs]
+    squares = torch.stack(flat).square().cpu().numpy().reshape(len(counts), 3, -1)
+    nonfinite = (~np.isfinite(squares).all(axis=1)).astype(np.int64)
+    for place, count in enumerate(counts):
+        if count is not None:
+            nonfinite[place] = count.cpu().numpy()
+    ends = np.cumsum([len(row) for row in pairs])[:-1]
+    power = (squares[:, 0] + squares[:, 1]) / 2
+    return [
+        PairNorms(*parts)
+        for parts in zip(
+            np.split(squares[:, 2], ends), np.split(power, ends), np.split(nonfinite, ends), strict=True
+        )
+    ]
+
+
+def compare(moved: torch.Tensor, expected: torch.Tensor) -> PairNorms:
+    """Compare one pair of tensors, (B, ...), with every value looked at; (B,) each."""
+    return collect([[pair(moved, expected, careful=True)]])[0].at(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +157,26 @@ class ErrorSums:
     first_nonfinite: Integers
 
     @classmethod
-    def of_batch(cls, norms: list[PairNorms], weights: Floats, first_image: int) -> ErrorSums:
-        """Sum one batch: ``norms`` by element, ``weights`` (B, replicates) of its images."""
-        return _stack([_sum_element(norm, weights, first_image) for norm in norms])
+    def of_batch(cls, norms: PairNorms, weights: Floats, first_image: int) -> ErrorSums:
+        """Sum one batch: ``norms`` (elements, B), ``weights`` (B, replicates) of its images."""
+        finite = norms.nonfinite == 0
+        difference, power = _finite_parts(norms)
+        errors = image_errors(norms)
+        ranked = np.where(finite, errors, -1.0)
+        worst = ranked.argmax(axis=1)
+        worst_error = np.take_along_axis(ranked, worst[:, None], axis=1)[:, 0]
+        return cls(
+            images=finite.sum(axis=1),
+            difference=difference.sum(axis=1),
+            power=power.sum(axis=1),
+            replicate_difference=difference @ weights,
+            replicate_power=power @ weights,
+            histogram=log_histograms(errors, finite),
+            worst_error=worst_error,
+            worst_image=np.where(worst_error >= 0, first_image + worst, -1),
+            nonfinite=norms.nonfinite.sum(axis=1),
+            first_nonfinite=np.where(finite.all(axis=1), -1, first_image + (~finite).argmax(axis=1)),
+        )
 
     def merge(self, other: ErrorSums) -> ErrorSums:
         """Add the sums of other images."""
@@ -119,7 +214,7 @@ class ErrorSums:
 
 
 def image_errors(norms: PairNorms) -> Floats:
-    """Return the error of each image alone, (B,); NaN where a value is not finite."""
+    """Return the error of each image alone, (..., B); NaN where a value is not finite."""
     difference, power = _finite_parts(norms)
     return np.where(norms.nonfinite == 0, root_ratio(difference, power), np.nan)
 
@@ -127,29 +222,3 @@ def image_errors(norms: PairNorms) -> Floats:
 def _finite_parts(norms: PairNorms) -> tuple[Floats, Floats]:
     finite = norms.nonfinite == 0
     return np.where(finite, norms.difference, 0.0), np.where(finite, norms.power, 0.0)
-
-
-def _sum_element(norms: PairNorms, weights: Floats, first_image: int) -> ErrorSums:
-    finite = norms.nonfinite == 0
-    difference, power = _finite_parts(norms)
-    errors = image_errors(norms)
-    worst = int(np.nanargmax(errors)) if finite.any() else -1
-    bad = np.flatnonzero(~finite)
-    return ErrorSums(
-        images=np.array(finite.sum()),
-        difference=np.array(difference.sum()),
-        power=np.array(power.sum()),
-        replicate_difference=difference @ weights,
-        replicate_power=power @ weights,
-        histogram=log_histogram(errors[finite]),
-        worst_error=np.array(errors[worst] if worst >= 0 else -1.0),
-        worst_image=np.array(first_image + worst if worst >= 0 else -1),
-        nonfinite=np.array(norms.nonfinite.sum()),
-        first_nonfinite=np.array(first_image + bad[0] if bad.size else -1),
-    )
-
-
-def _stack(rows: list[ErrorSums]) -> ErrorSums:
-    return ErrorSums(
-        **{field.name: np.stack([getattr(row, field.name) for row in rows]) for field in fields(ErrorSums)}
-    )

@@ -1,6 +1,6 @@
 """How an element moves a tensor in space."""
 
-from eqaudit.transforms.actions import Action, RoundTrip, Shift, act, is_exact
+from eqaudit.transforms.actions import Action, RoundTrip, Shift, act, is_exact, split
 from eqaudit.transforms.exact import move_exactly
 from eqaudit.transforms.layouts import (
     Layout,
@@ -10,18 +10,22 @@ from eqaudit.transforms.layouts import (
     find_layouts,
     layout_from_letters,
 )
-from eqaudit.transforms.resampling import Resampler
+from eqaudit.transforms.points import Points, choose_points
+from eqaudit.transforms.resampling import Resampler, Table
 from eqaudit.transforms.windows import disc_mask, disc_window
 
 __all__ = [
     "Action",
     "Layout",
+    "Points",
     "Resampler",
     "RoundTrip",
     "Shift",
+    "Table",
     "Tokens",
     "UnknownLayoutError",
     "act",
+    "choose_points",
     "disc_mask",
     "disc_window",
     "find_layout",
@@ -29,4 +33,5 @@ __all__ = [
     "is_exact",
     "layout_from_letters",
     "move_exactly",
+    "split",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import assert_never
 
 import torch
 
-from eqaudit.groups import Element
+from eqaudit.groups import MIRROR, Element
 from eqaudit.transforms.exact import move_exactly
 from eqaudit.transforms.resampling import Resampler
 
@@ -30,6 +31,10 @@ class RoundTrip:
 
     turn: Fraction
 
+    def halfway(self, tensor: torch.Tensor, resampler: Resampler) -> torch.Tensor:
+        """Return a tensor (..., H, W) there, and half of the way back."""
+        return resampler.turn(resampler.turn(tensor, self.turn), -self.turn / 2)
+
 
 Action = Element | Shift | RoundTrip
 
@@ -37,6 +42,24 @@ Action = Element | Shift | RoundTrip
 def is_exact(action: Action) -> bool:
     """Whether pixels move to pixels, so that no mask is needed."""
     return isinstance(action, Element) and action.exact
+
+
+def split(element: Element, *, square: bool) -> tuple[Fraction, Element]:
+    """Return a turn, and the exact element that is left to do after it.
+
+    The turn is below a quarter where maps are ``square``, so that four elements, and four mirrored ones,
+    share what is resampled. A mirror comes after the turn: T_a m = m T_-a.
+
+    Examples
+    --------
+    >>> turn, rest = split(Element(True, 1, 8), square=True)
+    >>> str(turn), str(rest)
+    ('1/8', 'm-r90')
+    """
+    turn = -element.turn if element.mirrored else element.turn
+    quarters = math.floor(4 * turn) if square else 0
+    exact = Element(mirrored=False, k=quarters, n=4)
+    return (turn - Fraction(quarters, 4)) % 1, MIRROR @ exact if element.mirrored else exact
 
 
 def act(action: Action, tensor: torch.Tensor, resampler: Resampler, cell: float = 1.0) -> torch.Tensor:
@@ -66,7 +89,6 @@ def act(action: Action, tensor: torch.Tensor, resampler: Resampler, cell: float 
         case Shift(down, right):
             return resampler.shift(tensor, down / cell, right / cell)
         case RoundTrip(turn):
-            there = resampler.turn(tensor, turn)
-            return resampler.turn(resampler.turn(there, -turn / 2), -turn / 2)
+            return resampler.turn(action.halfway(tensor, resampler), -turn / 2)
         case unreachable:
             assert_never(unreachable)

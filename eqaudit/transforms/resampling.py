@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from eqaudit.plan import Extension, Method
 from eqaudit.transforms.exact import move_exactly
+from eqaudit.transforms.points import Points
 
 CACHE_BYTES = 256 * 2**20
 SPREAD = 12
@@ -128,15 +129,41 @@ class Resampler:
         return self._apply(tensor, _Motion(tensor.shape[-2], tensor.shape[-1], Fraction(0), down, right))
 
     def _apply(self, maps: torch.Tensor, motion: _Motion) -> torch.Tensor:
-        shape = maps.shape
-        places, weights = _OPERATORS.get(self, motion, maps)
-        if KERNELS[self.method].prefilter:
-            rows, columns = (_prefilter(size, self).to(maps) for size in shape[-2:])
+        return Table(maps, self).read(motion).reshape(maps.shape)
+
+
+class Table:
+    """Maps that are read between their cells, again and again: prefiltered once, one column for each map.
+
+    Parameters
+    ----------
+    maps
+        (..., H, W), float32 or float64.
+    resampler
+        The method, and what lies beyond the border.
+    """
+
+    def __init__(self, maps: torch.Tensor, resampler: Resampler) -> None:
+        self.resampler = resampler
+        *self.lead, self.height, self.width = maps.shape
+        if KERNELS[resampler.method].prefilter:
+            rows, columns = (_prefilter(size, resampler).to(maps) for size in (self.height, self.width))
             maps = rows @ maps @ columns.T
-        # As a table: one row for each pixel, one column for each image and channel.
-        table = maps.reshape(-1, maps.shape[-2] * maps.shape[-1]).T.contiguous()
-        moved = functional.embedding_bag(places, table, per_sample_weights=weights, mode="sum")
-        return moved.T.reshape(shape)
+        self.columns = maps.reshape(-1, maps.shape[-2] * maps.shape[-1]).T.contiguous()
+
+    def turned(self, turn: Fraction, points: Points) -> torch.Tensor:
+        """Return the values of the turned maps at some points, (..., P)."""
+        return self.read(_Motion(self.height, self.width, turn), points)
+
+    def shifted(self, down: float, right: float, points: Points) -> torch.Tensor:
+        """Return the values of the shifted maps at some points, (..., P)."""
+        return self.read(_Motion(self.height, self.width, Fraction(0), down, right), points)
+
+    def read(self, motion: _Motion, points: Points | None = None) -> torch.Tensor:
+        """Return the values of the moved maps at some points, or at every cell in reading order, (..., P)."""
+        places, weights = _OPERATORS.get(self.resampler, motion, points, self.columns)
+        read = functional.embedding_bag(places, self.columns, per_sample_weights=weights, mode="sum")
+        return read.T.reshape(*self.lead, len(places))
 
 
 def _prefilter(size: int, resampler: Resampler) -> torch.Tensor:
@@ -183,13 +210,15 @@ class _Operators:
         self._kept: OrderedDict[tuple[object, ...], Operator] = OrderedDict()
         self._bytes = 0
 
-    def get(self, resampler: Resampler, motion: _Motion, like: torch.Tensor) -> Operator:
-        """Return places (int32) and weights, (H * W, taps * taps) each, in the precision of ``like``."""
-        key = (resampler, motion, like.dtype, like.device)
+    def get(
+        self, resampler: Resampler, motion: _Motion, points: Points | None, like: torch.Tensor
+    ) -> Operator:
+        """Return places (int32) and weights, (P, taps * taps) each, in the precision of ``like``."""
+        key = (resampler, motion, points, like.dtype, like.device)
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        made = _build(resampler, motion, like)
+        made = _build(resampler, motion, points, like)
         self._kept[key] = made
         self._bytes += _size(made)
         while self._bytes > CACHE_BYTES and len(self._kept) > 1:
@@ -197,8 +226,11 @@ class _Operators:
         return made
 
 
-def _build(resampler: Resampler, motion: _Motion, like: torch.Tensor) -> Operator:
+def _build(resampler: Resampler, motion: _Motion, points: Points | None, like: torch.Tensor) -> Operator:
     sources = motion.sources()
+    if points is not None:
+        chosen = points.places.cpu()
+        sources = (sources[0][chosen], sources[1][chosen])
     rows, row_weights = _taps(sources[0], motion.height, resampler)
     columns, column_weights = _taps(sources[1], motion.width, resampler)
     width = motion.width + 2 * resampler.spread

@@ -26,7 +26,7 @@ SETS = 500
 SEEDS = 6
 
 
-def population(model: str, shape: tuple[int, int, int]) -> tuple[list[str], list[PairNorms]]:
+def population(model: str, shape: tuple[int, int, int]) -> tuple[list[str], PairNorms]:
     """Return the elements of D4 and, for each, the norms of the output on all images of six seeds."""
     loaded = load_model(parse_model(model, []), torch.device("cpu"))
     arrays = [
@@ -69,9 +69,10 @@ def main() -> None:
     options = parser.parse_args()
     channels, height, width = parse_integers("--input-shape", options.input_shape, 3)
     elements, by_element = population(options.model, (channels, height, width))
-    print(f"{options.model}, {SETS} sets of {options.samples} of {len(by_element[0].power)} images")
+    print(f"{options.model}, {SETS} sets of {options.samples} of {by_element.power.shape[1]} images")
     print("element      in use  percentile")
-    for element, norms in zip(elements, by_element, strict=True):
+    for place, element in enumerate(elements):
+        norms = by_element.at(place)
         used, percentile = (coverage(norms, options.samples, studentised=flag) for flag in (True, False))
         print(f"{element:10} {used:8.3f} {percentile:11.3f}")
 
