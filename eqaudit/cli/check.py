@@ -18,6 +18,7 @@ from eqaudit.cli.flags import (
     Quiet,
     RunFlags,
     Strict,
+    TapsFlag,
     TaskFlags,
     TurningFlags,
     command_line,
@@ -52,6 +53,7 @@ def check(
         list[str] | None,
         typer.Option(metavar="GLOB", help="Layers to measure (repeatable); 'none' for the output only."),
     ] = None,
+    taps: TapsFlag = "modules",
     layout: Layouts = None,
     output: OutputName = None,
     images: ImageFlags,
@@ -102,6 +104,7 @@ def check(
         task=task.parse(),
         layers=tuple(layers or ()),
         layouts=tuple(parse_layout(text) for text in layout or ()),
+        taps=taps,
         output=output or "",
         command=command_line(),
     )
