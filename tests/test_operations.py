@@ -111,7 +111,7 @@ class _Gathered(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.block = _Twice()
-        self.relu = nn.ReLU()
+        self.relu, self.add = nn.ReLU(), nn.Identity()
         self.weight = nn.Parameter(torch.randn(4, 4, 3, 3))
         self.place = nn.Parameter(torch.randn(1, 4, 1, 1))
 
@@ -150,7 +150,7 @@ TWICE = ["block.inner.0", "block.inner.1.mul", "block.inner.1.sigmoid", "block.i
 TWICE += ["block.add", "block.add_1", "block.relu", "block"]
 GATHERED = [
     *("slice", "repeat", *TWICE, *(f"{name}#1" for name in TWICE)),
-    *("relu", "conv2d", "add", "relu_1", "interpolate", "mul", "cat", "mean", "softmax", "flatten"),
+    *("relu", "conv2d", "add_1", "relu_1", "interpolate", "mul", "cat", "mean", "softmax", "flatten"),
     *("transpose", "matmul", "view"),
 ]
 
@@ -210,7 +210,7 @@ def test_every_kind_gives_the_operations_of_its_source(
 
 
 def test_an_operation_never_takes_the_name_of_a_module() -> None:
-    """``relu`` is a child here; what only weights, sizes and types give is not listed."""
+    """``relu`` is a child, ``add`` one never called; what weights, sizes and types give is not listed."""
     assert names_of(eager(made(_Gathered)), noise(2, *IMAGE)) == GATHERED
 
 
@@ -253,6 +253,12 @@ def test_a_frozen_file_shows_its_operations(tmp_path: Path) -> None:
     names = names_of(with_taps(loaded(frozen, tmp_path), "operations"), noise(2, *IMAGE))
     assert names[:3] == ["conv2d", "relu", "max_pool2d"]
     assert {"add", "adaptive_avg_pool2d", "flatten", "linear"} <= set(names)
+
+
+def test_a_model_in_layouts_of_its_own_is_followed_past_them() -> None:
+    """Memory that is hidden from Python hides no operation after it."""
+    optimised = torch.jit.optimize_for_inference(compiled(residual(), "scripted"))
+    assert "flatten" in names_of(eager(optimised), noise(2, *IMAGE))
 
 
 # Hard cases -----------------------------------------------------------------------------------------

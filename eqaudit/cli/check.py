@@ -35,7 +35,9 @@ eqaudit check model.pt --group C4 --data slides/ --mean 0.5 --std 0.25 --json re
 
 eqaudit check models.py:make_net --arg width=32 --input-shape 3,96,96 --max-error 0.05
 
-eqaudit check models.py:make_net --weights best.pth --data slides/"""
+eqaudit check models.py:make_net --weights best.pth --data slides/
+
+eqaudit check resnet.pt --taps operations --layers 'layer1.*'"""
 GATE = "Gate"
 
 

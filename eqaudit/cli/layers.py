@@ -15,6 +15,8 @@ EXAMPLES = """Examples:
 
 eqaudit layers model.pt
 
+eqaudit layers model.pt --taps operations
+
 eqaudit layers models.py:make_net --arg width=32 --input-shape 3,96,96"""
 
 

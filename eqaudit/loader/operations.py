@@ -5,7 +5,7 @@ runs, before operators that are made of others are taken apart, and the calls of
 it stands: so eager code, TorchScript and exported programs give the same names. They differ only where the
 operators do: scripting makes ``neg`` and ``add`` of ``1 - x``, and ``run_decompositions`` leaves the parts of
 an operation. What runs inside ``torch.cond`` or ``torch.vmap`` is not seen, nor what is computed from values
-that left torch (NumPy).
+that left torch (NumPy); what ``torch.jit.fork`` starts comes in no fixed order.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ class _Operations(SchemaCheckMode):  # type: ignore[no-untyped-call]
         TorchDispatchMode.__init__(self, DispatchKey.PreDispatch)  # type: ignore[no-untyped-call]
         self.names, self.on_value = names, on_value
         self.frames = [_Frame(Tap("", "", 0))]
-        self.data = _memories(batch)
+        # Whose memory is hidden (the layouts of an optimised file) counts as data: it cannot be followed.
+        self.data = {*_memories(batch), None}
         for operator in torch._ops._higher_order_ops.values():
             # They run their graphs unseen, as the notes on a program say.
             operator.python_key_table.setdefault(_Operations, partial(_run_higher_order, operator))
@@ -169,7 +170,9 @@ class _Operations(SchemaCheckMode):  # type: ignore[no-untyped-call]
         if not (value.is_floating_point() and value.ndim and torch._C._has_storage(value)):
             return False
         # A slice of everything, dropout in eval mode: what comes out is what went in.
-        return func._schema.is_mutable or not any(same_memory(value, tensor) for tensor in _tensors(given))
+        return func._schema.is_mutable or not any(
+            torch._C._has_storage(tensor) and same_memory(value, tensor) for tensor in _tensors(given)
+        )
 
 
 def _run_higher_order(operator: Any, mode: _Operations, *args: Any, **kwargs: Any) -> Any:
@@ -179,19 +182,21 @@ def _run_higher_order(operator: Any, mode: _Operations, *args: Any, **kwargs: An
 
 
 def _tensors(values: object) -> Iterator[torch.Tensor]:
-    """Return the tensors in a structure that have memory, those inside a vmap as they are outside."""
+    """Return the tensors in a structure, those inside a vmap as they are outside."""
     for leaf in pytree.tree_leaves(values):
         tensor = leaf
         while isinstance(tensor, torch.Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(tensor):
             tensor = torch._C._functorch.get_unwrapped(tensor)
-        if isinstance(tensor, torch.Tensor) and torch._C._has_storage(tensor):
+        if isinstance(tensor, torch.Tensor):
             yield tensor
 
 
-def _memories(values: object) -> set[StorageWeakRef]:
-    """Return what is equal for tensors of the same memory, however they view it."""
+def _memories(values: object) -> set[StorageWeakRef | None]:
+    """Return what is equal for tensors of the same memory, however they view it; None for hidden memory."""
     return {
         StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+        if torch._C._has_storage(tensor)
+        else None
         for tensor in _tensors(values)
     }
 

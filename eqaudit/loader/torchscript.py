@@ -211,8 +211,8 @@ def _path(call: Any) -> str | None:
 
 def _splice(graph: Any, call: Any, owner: torch.jit.ScriptModule, taps: list[Tap]) -> None:
     method, name = call.s("name"), _path(call)
-    # The guard puts the insert point back: left at a node that is destroyed, it ends the process later.
     tapped = bool(name and FORWARD.fullmatch(method))
+    # The guard puts the insert point back: left at a node that is destroyed, it ends the process later.
     with graph.insert_point_guard(call):
         if tapped:
             graph.insertNode(graph.create("eqaudit::enter", [graph.insertConstant(len(taps))], 0))
