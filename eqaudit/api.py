@@ -21,6 +21,7 @@ from eqaudit.plan import (
     InputOptions,
     RunOptions,
     SpaceOptions,
+    Taps,
     TaskOptions,
     parse_angles,
     parse_data,
@@ -45,6 +46,7 @@ def audit(
     task: TaskOptions = TASK,
     layers: tuple[str, ...] = (),
     layouts: tuple[str, ...] = (),
+    taps: Taps = "modules",
     output: str = "",
     max_error: float | None = None,
     device: str = "cpu",
@@ -74,6 +76,8 @@ def audit(
         Glob patterns of layers to measure; every layer when empty.
     layouts
         What the dimensions of layers are, where it is not found: ``("blocks.*=BND",)``.
+    taps
+        ``operations``: functions called inside modules are layers too, as in ``layer1.0.relu``.
     output
         Which output is judged; the first when empty.
     max_error
@@ -115,6 +119,7 @@ def audit(
         task=task,
         layers=layers,
         layouts=tuple(parse_layout(text) for text in layouts),
+        taps=taps,
         output=output,
     )
     if targets is not None and not given:

@@ -67,6 +67,7 @@ Boundary = Literal["disc", "reflect", "zeros"]
 TaskName = Literal["auto", "classification", "segmentation", "dense", "embedding"]
 Scores = Literal["auto", "logits", "probabilities"]
 Precision = Literal["float32", "float64", "bfloat16", "float16"]
+Taps = Literal["modules", "operations"]
 NO_LAYERS = "none"
 USUAL_ORDERS = (8, 12, 16, 24)
 AUTO = "auto"
@@ -148,7 +149,8 @@ class AuditPlan(msgspec.Struct, frozen=True, tag="audit"):
     """One audit: the model, the images, how they are turned, and what is measured.
 
     ``angles``, in degrees, make a sweep; without them the elements of ``group`` are measured. The group
-    ``auto`` is all of `AUTO_GROUPS`. ``layouts`` fix what the dimensions of layers are.
+    ``auto`` is all of `AUTO_GROUPS`. ``layouts`` fix what the dimensions of layers are. With ``taps``
+    ``operations`` functions called inside modules are layers too.
     """
 
     model: ModelSpec
@@ -161,6 +163,7 @@ class AuditPlan(msgspec.Struct, frozen=True, tag="audit"):
     task: TaskOptions = TaskOptions()
     layers: tuple[str, ...] = ()
     layouts: tuple[LayoutRule, ...] = ()
+    taps: Taps = "modules"
     output: str = ""
     command: tuple[str, ...] = ()
 
@@ -201,6 +204,7 @@ class LayersPlan(msgspec.Struct, frozen=True, tag="layers"):
     model: ModelSpec
     inputs: InputOptions = InputOptions()
     run: RunOptions = RunOptions()
+    taps: Taps = "modules"
 
 
 Plan = AuditPlan | LayersPlan

@@ -81,7 +81,7 @@ def test_a_frozen_model_is_confirmed_in_float64_too() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), Steep()).eval()
     report = eqaudit.audit(torch.jit.freeze(torch.jit.script(model)), pictures())
     assert classes(report) == {"exact"}
-    assert report.model.note == "frozen: no layers in the file"
+    assert report.model.note == "frozen: no modules in the file, only operations (--taps operations)"
     assert report.layers == []
 
 

@@ -415,7 +415,7 @@ def test_a_frozen_file_is_audited_by_its_output(hard: Hard, tmp_path: Path) -> N
     source = made(hard.make)
     frozen = torch.jit.freeze(compiled(source, "scripted"))
     model = loaded(frozen, tmp_path)
-    assert model.notes == ("frozen: no layers in the file",)
+    assert model.notes == ("frozen: no modules in the file, only operations (--taps operations)",)
     again = torch.jit.load(tmp_path / "model.pt")  # type: ignore[no-untyped-call]
     for batch in (noise(3, *IMAGE), -noise(3, *IMAGE), noise(2, *IMAGE)):
         seen, (output,) = tapped(model, batch)
@@ -483,7 +483,7 @@ def test_attention_keeps_parameters_when_frozen_and_still_counts_as_frozen(tmp_p
         for weight in source.parameters():
             weight.normal_()  # equal constants would become one
     model = loaded(torch.jit.freeze(compiled(source, "scripted")), tmp_path)
-    assert model.notes == ("frozen: no layers in the file",)
+    assert model.notes == ("frozen: no modules in the file, only operations (--taps operations)",)
     assert model.parameters == sum(weight.numel() for weight in source.parameters())
 
 
@@ -491,7 +491,7 @@ def test_a_file_optimised_for_inference_is_loaded_or_refused_in_one_line(tmp_pat
     """The prepacked constants of a convolution are written by torch and cannot be read by it."""
     mlp = nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
     plain = loaded(torch.jit.optimize_for_inference(compiled(mlp, "scripted")), tmp_path)
-    assert plain.notes == ("frozen: no layers in the file",)
+    assert plain.notes == ("frozen: no modules in the file, only operations (--taps operations)",)
     assert plain.run(noise(2, *IMAGE))[0].value is not None
     with pytest.raises(ModelError, match="cannot be loaded") as caught:
         loaded(torch.jit.optimize_for_inference(compiled(made(UNet), "scripted")), tmp_path)
@@ -585,7 +585,7 @@ def test_layers_that_are_chosen_at_run_time_are_named_as_unseen(tmp_path: Path) 
 def test_a_model_without_modules_says_so(tmp_path: Path) -> None:
     """It is no frozen file."""
     model = loaded(compiled(_Labels().eval(), "scripted"), tmp_path)
-    assert model.notes == ("the model calls no modules: it has no layers",)
+    assert model.notes == ("the model calls no modules, only operations (--taps operations)",)
     assert (model.parameters, model.first_channels) == (0, None)
 
 

@@ -18,6 +18,7 @@ from eqaudit.cli.flags import (
     Quiet,
     RunFlags,
     Strict,
+    TapsFlag,
     TaskFlags,
     TurningFlags,
     command_line,
@@ -34,7 +35,9 @@ eqaudit check model.pt --group C4 --data slides/ --mean 0.5 --std 0.25 --json re
 
 eqaudit check models.py:make_net --arg width=32 --input-shape 3,96,96 --max-error 0.05
 
-eqaudit check models.py:make_net --weights best.pth --data slides/"""
+eqaudit check models.py:make_net --weights best.pth --data slides/
+
+eqaudit check resnet.pt --taps operations --layers 'layer1.*'"""
 GATE = "Gate"
 
 
@@ -52,6 +55,7 @@ def check(
         list[str] | None,
         typer.Option(metavar="GLOB", help="Layers to measure (repeatable); 'none' for the output only."),
     ] = None,
+    taps: TapsFlag = "modules",
     layout: Layouts = None,
     output: OutputName = None,
     images: ImageFlags,
@@ -102,6 +106,7 @@ def check(
         task=task.parse(),
         layers=tuple(layers or ()),
         layouts=tuple(parse_layout(text) for text in layout or ()),
+        taps=taps,
         output=output or "",
         command=command_line(),
     )

@@ -26,6 +26,7 @@ from eqaudit.plan import (
     RunOptions,
     Scores,
     SpaceOptions,
+    Taps,
     TaskName,
     TaskOptions,
     TruthOptions,
@@ -65,6 +66,12 @@ Strict = Annotated[
 ]
 OutputName = Annotated[
     str | None, typer.Option(metavar="NAME", help="Which output is judged; the first when left out.")
+]
+TapsFlag = Annotated[
+    Taps,
+    typer.Option(
+        help="What is a layer: every module, or also every operation called as a function inside one."
+    ),
 ]
 Layouts = Annotated[
     list[str] | None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eqaudit.cli.flags import InputShape, Json, ModelFlags, Quiet, RunFlags, input_files, with_flags
+from eqaudit.cli.flags import InputShape, Json, ModelFlags, Quiet, RunFlags, TapsFlag, input_files, with_flags
 from eqaudit.cli.output import check_output, require_stdout, stdout_style, write_file, write_stdout
 from eqaudit.cli.progress import model_output, progress_bar
 from eqaudit.errors import ExitCode
@@ -15,6 +15,8 @@ EXAMPLES = """Examples:
 
 eqaudit layers model.pt
 
+eqaudit layers model.pt --taps operations
+
 eqaudit layers models.py:make_net --arg width=32 --input-shape 3,96,96"""
 
 
@@ -22,6 +24,7 @@ eqaudit layers models.py:make_net --arg width=32 --input-shape 3,96,96"""
 def layers(
     *,
     model: ModelFlags,
+    taps: TapsFlag = "modules",
     input_shape: InputShape = None,
     json: Json = None,
     run: RunFlags,
@@ -31,7 +34,7 @@ def layers(
     require_stdout()
     shape = None if input_shape is None else parse_integers("--input-shape", input_shape, 3)
     inputs = InputOptions(input_shape=None if shape is None else (shape[0], shape[1], shape[2]))
-    plan = LayersPlan(model.parse(), inputs, run.parse())
+    plan = LayersPlan(model.parse(), inputs, run.parse(), taps)
     if json not in {None, "-"}:
         check_output(str(json), input_files(plan.model))
     with progress_bar(quiet=quiet) as on_progress, model_output(verbose=run.verbose) as on_output:

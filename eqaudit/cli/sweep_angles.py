@@ -19,6 +19,7 @@ from eqaudit.cli.flags import (
     Quiet,
     RunFlags,
     Strict,
+    TapsFlag,
     TaskFlags,
     TurningFlags,
     command_line,
@@ -53,6 +54,7 @@ def sweep_angles(
         list[str] | None,
         typer.Option(metavar="GLOB", help="Layers to measure too (repeatable); '*' for all."),
     ] = None,
+    taps: TapsFlag = "modules",
     layout: Layouts = None,
     output: OutputName = None,
     images: ImageFlags,
@@ -91,6 +93,7 @@ def sweep_angles(
         task=task.parse(),
         layers=tuple(layers or (NO_LAYERS,)),
         layouts=tuple(parse_layout(text) for text in layout or ()),
+        taps=taps,
         output=output or "",
         command=command_line(),
     )

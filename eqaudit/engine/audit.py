@@ -34,7 +34,7 @@ from eqaudit.engine.shapes import Choice
 from eqaudit.engine.task import Evidence, choose_task
 from eqaudit.errors import DataError, ModelError
 from eqaudit.groups import IDENTITY
-from eqaudit.loader import AuditModel, load_model
+from eqaudit.loader import AuditModel, load_model, with_taps
 from eqaudit.metrics import Classification, SegmentationTask, Task, doubtful
 from eqaudit.plan import AuditPlan, LayersPlan, RunOptions
 from eqaudit.report import (
@@ -76,7 +76,7 @@ def list_layers(plan: LayersPlan, progress: Progress) -> Listing:
     device = choose_device(plan.run)
     set_tf32(plan.run)
     progress("loading", 0, 0)
-    model = load_model(plan.model, device)
+    model = with_taps(load_model(plan.model, device), plan.taps)
     model, choice = convert(model, None, plan.inputs, plan.run)
     layers = [
         ListedLayer(
@@ -133,7 +133,7 @@ def audit(model: AuditModel, images: Images, plan: AuditPlan, progress: Progress
         The report, and of a sweep the worst case as arrays, for whoever draws it.
     """
     progress("finding the input shape", 0, 0)
-    model, choice = convert(model, images, plan.inputs, plan.run)
+    model, choice = convert(with_taps(model, plan.taps), images, plan.inputs, plan.run)
     run = _Run(model, images.prepare(choice.shape), make_setting(model, choice, plan), plan)
     run.measure(progress)
     progress("float64 rerun", 0, 0)

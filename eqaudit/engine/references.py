@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from eqaudit.engine.base import Key, Setting, stream
 from eqaudit.engine.still import Still
 from eqaudit.groups import Element
-from eqaudit.loader import AuditModel, Feature
+from eqaudit.loader import AuditModel, Feature, same_memory
 from eqaudit.metrics import Pair, Scene, Values, ordinary, pair
 from eqaudit.report import describe_shape
 from eqaudit.representations import Action as ChannelAction
@@ -78,19 +78,11 @@ class _Unchanged:
 
     def since(self, key: Key, tensor: torch.Tensor) -> Key | None:
         """Return the key of the earlier tensor when this is the same one, else None."""
-        before, same = self.key, tensor is self._tensor or _same_memory(tensor, self._tensor)
+        before, earlier = self.key, self._tensor
+        same = earlier is not None and (tensor is earlier or same_memory(tensor, earlier))
         same = same and tensor._version == self._seen_version
         self.key, self._tensor, self._seen_version = (before if same else key), tensor, tensor._version
         return before if same else None
-
-
-def _same_memory(one: torch.Tensor, other: torch.Tensor | None) -> bool:
-    return (
-        other is not None
-        and one.data_ptr() == other.data_ptr()
-        and one.shape == other.shape
-        and one.stride() == other.stride()
-    )
 
 
 def reference_pass(

@@ -6,13 +6,22 @@ import torch
 from torch import nn
 
 from eqaudit.loader.archive import read_model_file
-from eqaudit.loader.base import AuditModel, Feature, Tap, describe
+from eqaudit.loader.base import AuditModel, Feature, Tap, describe, same_memory
 from eqaudit.loader.eager import make_module, wrap_eager
 from eqaudit.loader.torchscript import load_torchscript, wrap_torchscript
 from eqaudit.loader.weights import load_weights
-from eqaudit.plan import FileModel, ModelSpec, PythonObject
+from eqaudit.plan import FileModel, ModelSpec, PythonObject, Taps
 
-__all__ = ["AuditModel", "Feature", "Tap", "describe", "load_model", "wrap_module"]
+__all__ = [
+    "AuditModel",
+    "Feature",
+    "Tap",
+    "describe",
+    "load_model",
+    "same_memory",
+    "with_taps",
+    "wrap_module",
+]
 
 
 def load_model(spec: ModelSpec, device: torch.device) -> AuditModel:
@@ -48,6 +57,15 @@ def _load_file(path: str, device: torch.device) -> AuditModel:
             from eqaudit.loader.exported import load_exported  # noqa: PLC0415 - torch.export costs a second
 
             return load_exported(file, path, device)
+
+
+def with_taps(model: AuditModel, taps: Taps) -> AuditModel:
+    """Return the model with taps at its modules, or at the operations inside them too."""
+    if taps == "modules":
+        return model
+    from eqaudit.loader.operations import OperationsRunner  # noqa: PLC0415 - parts of torch's tracer
+
+    return dataclasses.replace(model, runner=OperationsRunner(model.runner))
 
 
 def wrap_module(module: nn.Module, spec: str, device: torch.device) -> AuditModel:

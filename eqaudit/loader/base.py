@@ -21,11 +21,15 @@ FLOAT32_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """A place in the model where a feature can be read: one module, by its dotted name."""
+    """A place in the model where a feature can be read: one module, by its dotted name, or one operation.
+
+    ``opaque`` is a module of torch's own, inside which operations are no taps.
+    """
 
     name: str
     type: str
     parameters: int
+    opaque: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +54,21 @@ class Feature:
 
 OnFeature = Callable[[Feature], None]
 OnValue = Callable[[Tap, object], None]
+OnEnter = Callable[[Tap], None]
 InputShape = tuple[int | None, int | None, int | None]
 
 
 class Runner(Protocol):
     """One kind of model. The same names and features come out of every kind."""
 
-    def run(self, batch: torch.Tensor, on_value: OnValue | None) -> object:
-        """Call the model; hand what each tap returns to ``on_value``, in order of execution."""
+    def run(self, batch: torch.Tensor, on_value: OnValue | None, on_enter: OnEnter | None = None) -> object:
+        """Call the model; hand what each tap returns to ``on_value``, in order of execution.
+
+        ``on_enter`` is told of each module when it is called.
+        """
+
+    def names(self) -> set[str]:
+        """Return the names of all modules."""
 
     def cast(self, dtype: torch.dtype) -> Runner:
         """Return a copy in another floating type."""
@@ -213,13 +224,29 @@ def module_parameters(module: nn.Module) -> Iterator[torch.Tensor]:
     return iter(found or [buffer for buffer in module.buffers() if buffer.is_floating_point()])
 
 
+def is_opaque(type_name: str) -> bool:
+    """Tell from the full name of its type whether a module is torch's own."""
+    return type_name.startswith(("torch.nn.", "torch.ao.nn."))
+
+
+def same_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Tell whether two tensors are the same view of the same memory."""
+    return one.data_ptr() == other.data_ptr() and one.shape == other.shape and one.stride() == other.stride()
+
+
 def run_with_hooks(
-    root: nn.Module, batch: torch.Tensor, taps: list[tuple[nn.Module, Tap]], on_value: OnValue | None
+    root: nn.Module,
+    batch: torch.Tensor,
+    taps: list[tuple[nn.Module, Tap]],
+    on_value: OnValue | None,
+    on_enter: OnEnter | None = None,
 ) -> object:
-    """Call a module; hand what each tapped module inside it returns to ``on_value``."""
+    """Call a module; tell ``on_enter`` of each tapped module inside it, and ``on_value`` what it returns."""
     if on_value is None:
         return root(batch)
     handles = [_hook(module, tap, on_value) for module, tap in taps]
+    if on_enter is not None:
+        handles += [_pre_hook(module, tap, on_enter) for module, tap in taps]
     try:
         return root(batch)
     finally:
@@ -229,6 +256,10 @@ def run_with_hooks(
 
 def _hook(module: nn.Module, tap: Tap, on_value: OnValue) -> RemovableHandle:
     return module.register_forward_hook(lambda _module, _inputs, value: on_value(tap, value))
+
+
+def _pre_hook(module: nn.Module, tap: Tap, on_enter: OnEnter) -> RemovableHandle:
+    return module.register_forward_pre_hook(lambda _module, _inputs: on_enter(tap))
 
 
 def own_parameters(module: nn.Module) -> int:

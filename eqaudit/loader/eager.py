@@ -11,9 +11,11 @@ from torch import nn
 from eqaudit.errors import ModelError
 from eqaudit.loader.base import (
     AuditModel,
+    OnEnter,
     OnValue,
     Runner,
     Tap,
+    is_opaque,
     module_parameters,
     own_parameters,
     run_with_hooks,
@@ -28,14 +30,18 @@ class EagerRunner(Runner):
     def __init__(self, module: nn.Module) -> None:
         self.module = module
 
-    def run(self, batch: torch.Tensor, on_value: OnValue | None) -> object:
+    def run(self, batch: torch.Tensor, on_value: OnValue | None, on_enter: OnEnter | None = None) -> object:
         """Call the module with a hook on every module inside it."""
         taps = [
-            (module, Tap(name, type(module).__name__, own_parameters(module)))
+            (module, _tap(name, module))
             for name, module in self.module.named_modules()
             if name and on_value is not None
         ]
-        return run_with_hooks(self.module, batch, taps, on_value)
+        return run_with_hooks(self.module, batch, taps, on_value, on_enter)
+
+    def names(self) -> set[str]:
+        """Return the names of all modules."""
+        return {name for name, _ in self.module.named_modules()}
 
     def cast(self, dtype: torch.dtype) -> EagerRunner:
         """Return a copy in another floating type."""
@@ -49,6 +55,11 @@ class EagerRunner(Runner):
     def weights(self) -> Iterator[torch.Tensor]:
         """Return the floating parameters."""
         return module_parameters(self.module)
+
+
+def _tap(name: str, module: nn.Module) -> Tap:
+    kind = type(module)
+    return Tap(name, kind.__name__, own_parameters(module), is_opaque(kind.__module__ + "."))
 
 
 def wrap_eager(module: nn.Module, spec: str, device: torch.device) -> AuditModel:

@@ -25,10 +25,12 @@ from eqaudit.loader.archive import ModelFile
 from eqaudit.loader.base import (
     AuditModel,
     InputShape,
+    OnEnter,
     OnValue,
     Runner,
     Tap,
     describe,
+    is_opaque,
     module_parameters,
     own_parameters,
     run_with_hooks,
@@ -50,14 +52,18 @@ class ExportedRunner(Runner):
         if dtype is not None:
             _convert(self.module, dtype)
 
-    def run(self, batch: torch.Tensor, on_value: OnValue | None) -> object:
+    def run(self, batch: torch.Tensor, on_value: OnValue | None, on_enter: OnEnter | None = None) -> object:
         """Call the module with a hook on every layer that the program has."""
         if on_value is None:
             return self.module(batch)
         taps = [(module, _tap(name, module)) for name, module in self._layers()]
         return run_with_hooks(
-            self.module, batch, taps, lambda tap, value: on_value(tap, _tensors_only(value))
+            self.module, batch, taps, lambda tap, value: on_value(tap, _tensors_only(value)), on_enter
         )
+
+    def names(self) -> set[str]:
+        """Return the names of all modules that left an operation in the program."""
+        return {_plain(name) for name, _ in _named_modules(self.module)}
 
     def cast(self, dtype: torch.dtype) -> ExportedRunner:
         """Return a copy in another floating type, also where the graph names float32."""
@@ -82,7 +88,7 @@ class ExportedRunner(Runner):
     def notes(self) -> Iterator[str]:
         """Say what about the program a reader of the report must know."""
         if not any(True for _ in self._layers()):
-            yield "the program has no layers"
+            yield "the program has no modules, only operations (--taps operations)"
         inner = sum(isinstance(module, torch.fx.GraphModule) for module in self.module.modules())
         if inner:
             yield f"layers inside no_grad, autocast or a branch cannot be seen: {inner} places"
@@ -158,9 +164,13 @@ def _input_shape(program: ExportedProgram) -> tuple[int | None, InputShape]:
 
 def _tap(name: str, module: nn.Module) -> Tap:
     kind = module.type_name() if isinstance(module, InterpreterModule) else _dispatched_type(module)
-    # Calls of one layer that differ in the program are modules of their own: name@1, name@2, ...
-    plain = ".".join(part.partition("@")[0] for part in name.split("."))
-    return Tap(plain, (kind or "Module").rpartition(".")[2], own_parameters(module))
+    kind = kind or "Module"
+    return Tap(_plain(name), kind.rpartition(".")[2], own_parameters(module), is_opaque(kind))
+
+
+def _plain(name: str) -> str:
+    """Return a layer's own name: calls of it that differ in the program are name@1, name@2, ..."""
+    return ".".join(part.partition("@")[0] for part in name.split("."))
 
 
 def _tensors_only(value: object) -> object:

@@ -20,7 +20,17 @@ import torch
 
 from eqaudit.errors import ModelError
 from eqaudit.loader.archive import ModelFile
-from eqaudit.loader.base import AuditModel, OnValue, Runner, Tap, describe, module_parameters, own_parameters
+from eqaudit.loader.base import (
+    AuditModel,
+    OnEnter,
+    OnValue,
+    Runner,
+    Tap,
+    describe,
+    is_opaque,
+    module_parameters,
+    own_parameters,
+)
 
 FILE_OPERATORS = ("aten::save", "aten::from_file")
 # In the code of an archive: also what runs while it is loaded, and helper functions.
@@ -31,14 +41,20 @@ MAX_CALLS = 20_000
 DTYPES = {torch.float16: 5, torch.float32: 6, torch.float64: 7, torch.bfloat16: 15}
 
 _library: Any = torch.library.Library("eqaudit", "DEF")  # type: ignore[no-untyped-call]
-_receivers: list[Callable[[int, object], None]] = []
+_listeners: list[tuple[Callable[[int], None], Callable[[int, object], None]]] = []
+
+
+def _enter(index: int) -> None:
+    _listeners[-1][0](index)
 
 
 def _receive(index: int, value: object) -> None:
-    _receivers[-1](index, value)
+    _listeners[-1][1](index, value)
 
 
-# CONSERVATIVE: the operator has side effects, so the graph optimiser may neither drop nor move it.
+# CONSERVATIVE: the operators have side effects, so the graph optimiser may neither drop nor move them.
+_library.define("enter(int index) -> ()", alias_analysis="CONSERVATIVE")
+_library.impl("enter", _enter, "CompositeExplicitAutograd")
 _library.define("tap(int index, Any value) -> ()", alias_analysis="CONSERVATIVE")
 _library.impl("tap", _receive, "CompositeExplicitAutograd")
 
@@ -55,18 +71,26 @@ class TorchScriptRunner(Runner):
             _convert(self.graph, dtype)
         self.function = torch._C._create_function_from_graph("forward", self.graph)
 
-    def run(self, batch: torch.Tensor, on_value: OnValue | None) -> object:
+    def run(self, batch: torch.Tensor, on_value: OnValue | None, on_enter: OnEnter | None = None) -> object:
         """Run the graph; without ``on_value`` what the taps hand over is dropped."""
+
+        def enter(index: int) -> None:
+            if on_enter is not None:
+                on_enter(self.taps[index])
 
         def receive(index: int, value: object) -> None:
             if on_value is not None:
                 on_value(self.taps[index], value)
 
-        _receivers.append(receive)
+        _listeners.append((enter, receive))
         try:
             return self.function(self.module, batch)
         finally:
-            _receivers.pop()
+            _listeners.pop()
+
+    def names(self) -> set[str]:
+        """Return the names of all modules."""
+        return {name for name, _ in self.module.named_modules()}
 
     @property
     def frozen(self) -> bool:
@@ -147,9 +171,9 @@ def _refuse_file_operators(found: list[str], spec: str) -> None:
 def _notes(runner: TorchScriptRunner) -> Iterator[str]:
     if not runner.taps:
         yield (
-            "frozen: no layers in the file"
+            "frozen: no modules in the file, only operations (--taps operations)"
             if runner.frozen
-            else "the model calls no modules: it has no layers"
+            else "the model calls no modules, only operations (--taps operations)"
         )
     unseen = [
         call
@@ -187,13 +211,17 @@ def _path(call: Any) -> str | None:
 
 def _splice(graph: Any, call: Any, owner: torch.jit.ScriptModule, taps: list[Tap]) -> None:
     method, name = call.s("name"), _path(call)
+    tapped = bool(name and FORWARD.fullmatch(method))
     # The guard puts the insert point back: left at a node that is destroyed, it ends the process later.
     with graph.insert_point_guard(call):
+        if tapped:
+            graph.insertNode(graph.create("eqaudit::enter", [graph.insertConstant(len(taps))], 0))
         result = next(iter(graph.insertGraph(owner._c._get_method(method).graph, list(call.inputs()))))
         call.output().replaceAllUsesWith(result)
-        if name and FORWARD.fullmatch(method):
+        if tapped:
             graph.insertNode(graph.create("eqaudit::tap", [graph.insertConstant(len(taps)), result], 0))
-            taps.append(Tap(name, owner.original_name, own_parameters(owner)))
+            kind = owner._c._type().qualified_name().removeprefix("__torch__.")
+            taps.append(Tap(str(name), owner.original_name, own_parameters(owner), is_opaque(kind)))
     call.destroy()
 
 
