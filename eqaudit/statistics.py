@@ -1,6 +1,7 @@
 """Resampling, quantiles and histograms over images. numpy only, no randomness but by seed."""
 
 import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,24 +16,25 @@ NORMAL_QUANTILE = 1.959964
 FEWEST_STUDENTISED = 8
 LARGEST_ERROR = 2.0
 LARGEST_LOG = math.log(LARGEST_ERROR)
-LARGEST_TABLE = 1 << 24
+LARGEST_TABLE = 1 << 19
+"""Values that a bootstrap holds at once, so that its memory does not grow with the images."""
 
 BINS_PER_DECADE = 50
 LOWEST_DECADE, HIGHEST_DECADE = -18, 2
 BINS = BINS_PER_DECADE * (HIGHEST_DECADE - LOWEST_DECADE)
 
 
-def poisson_weights(seed: int, first_image: int, images: int) -> Floats:
-    """Return bootstrap weights, (images, `LAYER_REPLICATES`).
+def poisson_weights(seed: int, places: Sequence[int]) -> Floats:
+    """Return bootstrap weights of the images at some places of the whole list, (places, `LAYER_REPLICATES`).
 
-    Each weight is Poisson distributed with mean 1 and depends only on the seed, the number of the
+    Each weight is Poisson distributed with mean 1 and depends only on the seed, the place of the
     image and the replicate, so that weighted sums of shards add up to those of one run.
     """
     rows = [
-        np.random.Generator(np.random.Philox(key=[seed, image])).poisson(1.0, LAYER_REPLICATES)
-        for image in range(first_image, first_image + images)
+        np.random.Generator(np.random.Philox(key=[seed, place])).poisson(1.0, LAYER_REPLICATES)
+        for place in places
     ]
-    return np.array(rows, dtype=np.float64).reshape(images, LAYER_REPLICATES)
+    return np.array(rows, dtype=np.float64).reshape(len(places), LAYER_REPLICATES)
 
 
 def percentile_interval(replicates: Floats) -> tuple[float, float] | None:
@@ -44,9 +46,12 @@ def percentile_interval(replicates: Floats) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def bootstrap_indices(seed: int, images: int) -> Integers:
-    """Return resamples of ``images`` images with replacement, (`OUTPUT_REPLICATES`, images)."""
-    return np.random.default_rng(seed).integers(0, images, (OUTPUT_REPLICATES, images))
+def bootstrap_indices(seed: int, images: int) -> Iterator[Integers]:
+    """Yield `OUTPUT_REPLICATES` resamples of images, as tables (rows, images) of bounded size."""
+    generator = np.random.default_rng(seed)
+    rows = max(1, LARGEST_TABLE // images)
+    for start in range(0, OUTPUT_REPLICATES, rows):
+        yield generator.integers(0, images, (min(rows, OUTPUT_REPLICATES - start), images))
 
 
 def mean_intervals(values: Floats, seed: int) -> list[tuple[float, float] | None]:
@@ -57,13 +62,10 @@ def mean_intervals(values: Floats, seed: int) -> list[tuple[float, float] | None
     images = len(values)
     if images < 2:  # noqa: PLR2004 - one image has no spread
         return [None] * values.shape[1]
-    generator = np.random.default_rng(seed)
-    rows = max(1, min(OUTPUT_REPLICATES, LARGEST_TABLE // images))
     means = []
-    for start in range(0, OUTPUT_REPLICATES, rows):
-        count = min(rows, OUTPUT_REPLICATES - start)
-        drawn = generator.integers(0, images, (count, images)) + images * np.arange(count)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=count * images).reshape(count, images)
+    for resamples in bootstrap_indices(seed, images):
+        drawn = resamples + images * np.arange(len(resamples))[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
         means.append(counts @ values / images)
     return [percentile_interval(column) for column in np.concatenate(means).T]
 
@@ -81,17 +83,20 @@ def ratio_interval(numerator: Floats, denominator: Floats, seed: int) -> tuple[f
         return None
     if not numerator.any():
         return 0.0, 0.0
-    resamples = bootstrap_indices(seed, images)
-    drawn, power = numerator[resamples], denominator[resamples]
-    if images < FEWEST_STUDENTISED:
-        return percentile_interval(root_ratio(drawn.sum(axis=1), power.sum(axis=1)))
+    studentised = images >= FEWEST_STUDENTISED
     centre, error = _log_ratio(numerator[None], denominator[None])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs, errors = _log_ratio(drawn, power)
-        statistic = (logs - centre) / errors
-    ends = percentile_interval(statistic)
-    if ends is None:
-        return None
+    drawn = []
+    for resamples in bootstrap_indices(seed, images):
+        above, below = numerator[resamples], denominator[resamples]
+        if not studentised:
+            drawn.append(root_ratio(above.sum(axis=1), below.sum(axis=1)))
+            continue
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs, errors = _log_ratio(above, below)
+            drawn.append((logs - centre) / errors)
+    ends = percentile_interval(np.concatenate(drawn))
+    if ends is None or not studentised:
+        return ends
     low, high = ((centre[0] - end * error[0]) / 2 for end in (ends[1], ends[0]))
     # Beyond the largest error there is nothing, and an exponential would overflow.
     return float(np.exp(min(low, LARGEST_LOG))), float(np.exp(min(high, LARGEST_LOG)))

@@ -75,8 +75,10 @@ class InternalError(Exception):
     """A bug of ours in the measuring process; the text is its traceback."""
 
 
-def run_audit(plan: AuditPlan, timeout: float, on_progress: OnProgress, on_output: OnOutput) -> Audited:
-    """Run an audit in a child process.
+def run_audit(
+    plan: AuditPlan, timeout: float, on_progress: OnProgress, on_output: OnOutput
+) -> Audited | None:
+    """Run an audit in a child process; None where another rank of a torchrun job has the report.
 
     Parameters
     ----------
@@ -96,7 +98,7 @@ def run_audit(plan: AuditPlan, timeout: float, on_progress: OnProgress, on_outpu
     InternalError
         The child met a bug of ours.
     """
-    return msgspec.json.decode(_run(plan, timeout, on_progress, on_output), type=Audited)
+    return msgspec.json.decode(_run(plan, timeout, on_progress, on_output), type=Audited | None)
 
 
 def run_layers(plan: LayersPlan, timeout: float, on_progress: OnProgress, on_output: OnOutput) -> Listing:
@@ -301,7 +303,7 @@ def _measure(plan: Plan, progress: Callable[[str, int, int], None]) -> Event:
             if isinstance(plan, AuditPlan)
             else engine.list_layers(plan, progress)
         )
-        return Finished(msgspec.Raw(encode(result)))
+        return Finished(msgspec.Raw(b"null" if result is None else encode(result)))
     except EqauditError as error:
         return Failed(error.message, error.hint, error.exit_code)
     except MemoryError:

@@ -26,8 +26,9 @@ def _pair(images: int, seed: int = 0, noise: float = 0.1) -> tuple[torch.Tensor,
 
 
 def _sums(moved: torch.Tensor, reference: torch.Tensor, first: int = 0) -> ErrorSums:
+    places = range(first, first + len(moved))
     norms = collect([[pair(moved, reference, careful=True)]])[0]
-    return ErrorSums.of_batch(norms, poisson_weights(0, first, len(moved)), first)
+    return ErrorSums.of_batch(norms, poisson_weights(0, places), places)
 
 
 def _error(moved: torch.Tensor, reference: torch.Tensor) -> float:

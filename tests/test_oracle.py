@@ -351,9 +351,11 @@ def _units(sizes: list[int]) -> list[Unit]:
     return [
         measure_batch(
             model,
-            Batch(images[start : start + size]),
-            tuple(str(image) for image in range(start, start + size)),
-            start,
+            Batch(
+                images[start : start + size],
+                tuple(str(image) for image in range(start, start + size)),
+                tuple(range(start, start + size)),
+            ),
             setting,
         )
         for start, size in zip(starts, sizes, strict=True)

@@ -129,6 +129,7 @@ def observed(
         events.append,
         printed.append,
     )
+    assert audited is not None
     return Observed(audited.report, events, "".join(printed), folder)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import typer
 
 from eqaudit.cli.flags import RunFlags, input_files
 from eqaudit.cli.output import (
@@ -68,6 +69,9 @@ def measure(plan: AuditPlan, limits: Limits, writers: Writers, run: RunFlags, *,
     writers.check(input_files(plan.model, plan.inputs))
     with progress_bar(quiet=quiet) as on_progress, model_output(verbose=run.verbose) as on_output:
         audited = run_audit(plan, run.timeout, on_progress, on_output)
+    if audited is None:
+        # Of a torchrun job only the first rank has the report, and writes.
+        raise typer.Exit(ExitCode.PASSED)
     return msgspec.structs.replace(audited, report=judge(audited.report, limits))
 
 

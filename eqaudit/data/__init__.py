@@ -31,7 +31,17 @@ from eqaudit.data.truth import open_truth, targets_beside
 from eqaudit.errors import DataError, UsageError
 from eqaudit.plan import BuiltinData, InputOptions, PathData, PythonObject
 
-__all__ = ["IGNORED", "Batch", "Dataset", "Images", "Skipped", "TruthKind", "array_images", "open_images"]
+__all__ = [
+    "IGNORED",
+    "Batch",
+    "Dataset",
+    "Images",
+    "Skipped",
+    "TruthKind",
+    "array_images",
+    "none_left",
+    "open_images",
+]
 
 
 def open_images(options: InputOptions) -> "Images":

@@ -16,13 +16,14 @@ NOTES, TRUTH = 1, 7  # places of these sentences among the steps of the preproce
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Usable images, float32 ``(B, C, H, W)``, and what is right for each of them.
+    """Usable images, float32 ``(B, C, H, W)``, their places in the list, and what is right for each of them.
 
     ``targets``: labels ``(B,)``, multi-hot rows ``(B, K)``, or masks ``(B, H, W)`` with IGNORED pixels; None
     without truth.
     """
 
     names: tuple[str, ...]
+    places: tuple[int, ...]
     images: NDArray[np.float32]
     targets: NDArray[np.int64] | None
 
@@ -57,7 +58,7 @@ class Dataset:
     _indices: dict[str, int]
     skipped: list[Skipped]
     _truth: Truth | None = None
-    _said: set[tuple[int, str]] = field(default_factory=set)
+    said: set[tuple[int, str]] = field(default_factory=set)
 
     @property
     def label(self) -> str:
@@ -67,7 +68,7 @@ class Dataset:
     @property
     def description(self) -> tuple[str, ...]:
         """The steps that were really done to the images read so far, in order."""
-        said = self._said | {(NOTES, note) for note in self._source.notes}
+        said = self.said | {(NOTES, note) for note in self._source.notes}
         if self._truth is not None:
             said |= {(TRUTH, note) for note in self._truth.notes}
         return tuple(sentence for _, sentence in sorted(said))
@@ -87,29 +88,48 @@ class Dataset:
         return "" if self._truth is None else self._truth.place(self._indices[name])
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """Yield the usable images in order, with their targets; the last batch may be short.
+        """Yield the usable images in order, with their targets, unit by unit.
 
         Raises
         ------
         DataError
             A mask cannot be used; at the end, when not one image was usable.
         """
-        pending: list[tuple[str, NDArray[np.float32]]] = []
-        known, usable = {skip.name for skip in self.skipped}, 0
-        for name in (name for name in self.names if name not in known):
-            try:
-                pending.append((name, self._image(name)))
-            except Unreadable as exception:
-                self.skipped.append(Skipped(name, exception.reason))
-                continue
-            usable += 1
-            if len(pending) == size:
-                yield self._batch(pending)
-                pending = []
-        if pending:
-            yield self._batch(pending)
+        usable = 0
+        for number in range(self.units(size)):
+            batch = self.unit(number, size)
+            if batch is not None:
+                usable += 1
+                yield batch
         if not usable:
             raise none_left(self.skipped)
+
+    def units(self, size: int) -> int:
+        """Return how many units of ``size`` images there are."""
+        return -(-len(self.names) // size)
+
+    def unit(self, number: int, size: int) -> Batch | None:
+        """Return one unit: ``size`` images from their place in the list on, less those that cannot be used.
+
+        Which images belong together does not depend on which others can be read, so that several processes
+        can share them. None where no image of the unit is usable.
+
+        Raises
+        ------
+        DataError
+            A mask cannot be used.
+        """
+        known = {skip.name for skip in self.skipped}
+        start = number * size
+        pending: dict[int, NDArray[np.float32]] = {}
+        for place, name in enumerate(self.names[start : start + size], start):
+            if name in known:
+                continue
+            try:
+                pending[place] = self._image(name)
+            except Unreadable as exception:
+                self.skipped.append(Skipped(name, exception.reason))
+        return self._batch(pending) if pending else None
 
     def sample(self, count: int) -> Batch:
         """Return up to ``count`` usable images spread over the set, without targets.
@@ -127,7 +147,8 @@ class Dataset:
                 images[name] = self._image(name)
         if not images:
             raise DataError("no image can be read any more: they changed while they were used", "run again")
-        return Batch(tuple(images), np.stack(list(images.values())), None)
+        places = tuple(self.names.index(name) for name in images)
+        return Batch(tuple(images), places, np.stack(list(images.values())), None)
 
     def load(self, names: Sequence[str]) -> NDArray[np.float32]:
         """Return these images again, as ``(B, C, H, W)``; raises DataError if one is gone."""
@@ -138,12 +159,12 @@ class Dataset:
                 f"an image changed while it was used: {exception.reason}", "run again"
             ) from exception
 
-    def _batch(self, pending: list[tuple[str, NDArray[np.float32]]]) -> Batch:
-        names = tuple(name for name, _ in pending)
+    def _batch(self, pending: dict[int, NDArray[np.float32]]) -> Batch:
+        names = tuple(self.names[place] for place in pending)
         targets = (
             None if self._truth is None else np.stack([self._target(self._truth, name) for name in names])
         )
-        return Batch(names, np.stack([image for _, image in pending]), targets)
+        return Batch(names, tuple(pending), np.stack(list(pending.values())), targets)
 
     def _target(self, truth: Truth, name: str) -> NDArray[np.int64]:
         target = truth.read(self._indices[name])
@@ -152,7 +173,7 @@ class Dataset:
     def _image(self, name: str) -> NDArray[np.float32]:
         raw = self._source.read(self._indices[name])
         image = self._preprocessing.apply(raw)
-        self._said.update(self._preprocessing.describe(raw))
+        self.said.update(self._preprocessing.describe(raw))
         return image
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -51,9 +52,10 @@ class TaskRecords(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Assembler:
-    """Turns the sums of a whole audit into records."""
+    """Turns the sums of a whole audit into records; ``names`` are those of all images, by place."""
 
     unit: Unit
+    names: Sequence[str]
     rerun: RerunResult
     floors: Floors
     floor_factor: float
@@ -203,7 +205,7 @@ class Assembler:
             return None
         bad, worst = int(sums.errors.first_nonfinite[place]), int(sums.errors.worst_image[place])
         number = bad if bad >= 0 else worst
-        return self.unit.names[number] if number >= 0 else None
+        return self.names[number] if number >= 0 else None
 
     def _output_spread(self, key: Key, place: int) -> _Spread:
         norms = [part.norms[key].at(place) for part in self.unit.values]

@@ -4,43 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from eqaudit.data import Batch as Loaded
-from eqaudit.data import Dataset, Images, open_images
+from eqaudit.data import Dataset, Images, none_left, open_images
 from eqaudit.engine.assemble import Assembler
-from eqaudit.engine.base import Key, Progress, Setting, as_tensor, run_on
-from eqaudit.engine.channels import Fitting
+from eqaudit.engine.base import Progress, Setting, on_device
 from eqaudit.engine.describe import describe_model, describe_poses, describe_tool
-from eqaudit.engine.determinism import check_determinism
-from eqaudit.engine.floors import Floors, measure_floors
-from eqaudit.engine.layouts import settle_layouts
-from eqaudit.engine.measure import Unit, measure_batch
-from eqaudit.engine.normalisation import suspect_normalisation
+from eqaudit.engine.loop import Loop, Watched
+from eqaudit.engine.measure import Unit
+from eqaudit.engine.memory import Room
 from eqaudit.engine.notes import Seen, notes
 from eqaudit.engine.panel import draw_actions, draw_worst, worst_case
 from eqaudit.engine.precision import convert, is_coarse, set_tf32
+from eqaudit.engine.preparation import Prepared, prepare
 from eqaudit.engine.probe import make_setting, probe_model
-from eqaudit.engine.receptive import receptive_radii
-from eqaudit.engine.references import NOTHING_INSIDE, Batch, layout_of, with_channels
+from eqaudit.engine.ranks import Alone, Ranks, join_ranks, local_device
+from eqaudit.engine.references import NOTHING_INSIDE
 from eqaudit.engine.rerun import RerunResult, rerun_in_float64
-from eqaudit.engine.samples import LEAST_IMAGES
 from eqaudit.engine.shapes import Choice
-from eqaudit.engine.task import Evidence, choose_task
-from eqaudit.errors import DataError, ModelError
-from eqaudit.groups import IDENTITY
+from eqaudit.errors import ModelError
 from eqaudit.loader import AuditModel, load_model, with_taps
-from eqaudit.metrics import Classification, SegmentationTask, Task, doubtful
+from eqaudit.metrics import doubtful
 from eqaudit.plan import AuditPlan, LayersPlan, RunOptions
 from eqaudit.report import (
     ActionPicture,
     Audited,
-    Determinism,
     Inputs,
     ListedLayer,
     Listing,
@@ -51,24 +40,26 @@ from eqaudit.report import (
     ValueRange,
     WindowEffect,
 )
-from eqaudit.transforms import UnknownLayoutError
 
 RERUN_IMAGES = 4
 
 
-def check(plan: AuditPlan, progress: Progress) -> Audited:
-    """Load what the plan names and audit it.
+def check(plan: AuditPlan, progress: Progress) -> Audited | None:
+    """Load what the plan names and audit it, with the other ranks of a torchrun job if there are any.
+
+    Returns None on every rank but the first.
 
     Raises
     ------
     EqauditError
-        The model or the images cannot be used, or a layer pattern matches nothing.
+        The model or the images cannot be used, a layer pattern matches nothing, or a rank is gone.
     """
     device = choose_device(plan.run)
     set_tf32(plan.run)
     progress("loading", 0, 0)
-    images = open_images(plan.inputs)
-    return audit(load_model(plan.model, device), images, plan, progress)
+    with join_ranks() as ranks:
+        images = open_images(plan.inputs)
+        return _audit(load_model(plan.model, device), images, plan, progress, ranks)
 
 
 def list_layers(plan: LayersPlan, progress: Progress) -> Listing:
@@ -104,7 +95,7 @@ def choose_device(options: RunOptions) -> torch.device:
     """
     if options.threads:
         torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
+    device = local_device(options.device)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ModelError(
             f"no device {options.device}: torch sees {torch.cuda.device_count()} GPUs",
@@ -132,65 +123,70 @@ def audit(model: AuditModel, images: Images, plan: AuditPlan, progress: Progress
     Audited
         The report, and of a sweep the worst case as arrays, for whoever draws it.
     """
+    audited = _audit(model, images, plan, progress, Alone())
+    if audited is None:
+        raise RuntimeError("one process alone has no result")
+    return audited
+
+
+def _audit(
+    model: AuditModel, images: Images, plan: AuditPlan, progress: Progress, ranks: Ranks
+) -> Audited | None:
     progress("finding the input shape", 0, 0)
     model, choice = convert(with_taps(model, plan.taps), images, plan.inputs, plan.run)
-    run = _Run(model, images.prepare(choice.shape), make_setting(model, choice, plan), plan)
-    run.measure(progress)
+    dataset, setting = images.prepare(choice.shape), make_setting(model, choice, plan)
+    _agree(ranks, model, dataset, setting)
+    room = Room(setting.batch_size, fixed=setting.fixed_batch is not None)
+
+    def prepare_few(count: int) -> Prepared:
+        few = dataclasses.replace(setting, batch_size=count)
+        return prepare(model, dataset, few, plan, progress)
+
+    prepared = room.prepare(prepare_few)
+    progress("measuring", 0, 0)
+    whole = dataclasses.replace(prepared.setting, batch_size=setting.batch_size, coarse=is_coarse(model))
+    prepared = dataclasses.replace(prepared, setting=whole)
+    loop = Loop(model, dataset, whole, room, ranks)
+    sums = loop.run(progress)
+    if ranks.rank:
+        return None
+    if sums is None:
+        raise none_left(dataset.skipped)
     progress("float64 rerun", 0, 0)
+    run = _Run(model, dataset, plan, prepared, loop, sums)
     return Audited(run.report(choice), run.panel(), run.actions())
 
 
-@dataclass(frozen=True, slots=True)
-class _Tick:
-    """Counts the image poses of one batch towards all of them."""
-
-    progress: Progress
-    before: int
-    images: int
-    total: int
-
-    def __call__(self, poses: int) -> None:
-        self.progress("measuring", self.before + poses * self.images, self.total)
+def _agree(ranks: Ranks, model: AuditModel, dataset: Dataset, setting: Setting) -> None:
+    """Make sure that all ranks have the same work: what differs would be folded without a word."""
+    ranks.agree("the model file's digest", str(model.sha256))
+    names = hashlib.sha256("\n".join(dataset.names).encode(errors="replace")).hexdigest()
+    ranks.agree("the digest of the list of images", names)
+    ranks.agree("the input shape", str(dataset.shape))
+    ranks.agree("the batch size", str(setting.batch_size))
+    ranks.agree("the number of threads", str(torch.get_num_threads()))
 
 
 class _Run:
-    """One audit on its way: sums so far, and what was seen of the images."""
+    """One audit that was measured: what is left is to judge its doubts, and to write everything down."""
 
-    def __init__(self, model: AuditModel, dataset: Dataset, setting: Setting, plan: AuditPlan) -> None:
+    def __init__(
+        self,
+        model: AuditModel,
+        dataset: Dataset,
+        plan: AuditPlan,
+        prepared: Prepared,
+        loop: Loop,
+        sums: tuple[Unit, Watched],
+    ) -> None:
         self.model, self.dataset, self.plan = model, dataset, plan
-        self.setting = dataclasses.replace(setting, coarse=is_coarse(model))
-        self.unit: Unit | None = None
-        self.floors = Floors(0, square=True)
-        self.fitting: Fitting | None = None
-        self.determinism = Determinism(None, None, None)
-        self.suspicion: str | None = None
-        self._hash = hashlib.sha256()
-        self._low, self._high, self._sum, self._count = np.inf, -np.inf, 0.0, 0
-
-    def measure(self, progress: Progress) -> None:
-        """Go through the images once, batch by batch; the floor is measured before them."""
-        done, poses = 0, len(self.setting.poses)
-        total = len(self.dataset.names) * poses
-        progress("measuring", 0, total)
-        for loaded in self.dataset.batches(self.setting.batch_size):
-            self._watch(loaded.images)
-            batch = Batch(self._to_device(loaded.images), loaded.targets)
-            if self.unit is None:
-                self._look_at(batch.images)
-                self._settle_layouts(batch)
-                self.setting = dataclasses.replace(self.setting, task=self._task(batch))
-                self._measure_floors(progress)
-                self._fit_channels(progress)
-            self._check_targets(loaded)
-            images = len(loaded.names)
-            tick = _Tick(progress, done * poses, images, total)
-            unit = measure_batch(self.model, batch, loaded.names, done, self.setting, tick)
-            self.unit = unit if self.unit is None else self.unit.merge(unit)
-            done += images
+        self.prepared, self.loop = prepared, loop
+        self.setting = prepared.setting
+        self.unit, self.watched = sums
 
     def report(self, choice: Choice) -> Report:
         """Rerun in float64 where needed, and write everything down."""
-        unit = self._measured()
+        unit = self.unit
         reason = unit.taps[self.setting.gating].skipped
         if reason and not self.plan.output:
             hint = "the model must return a floating tensor, batch first"
@@ -200,7 +196,9 @@ class _Run:
                 )
             raise ModelError(f"no output can be compared: {reason}", hint)
         rerun = self._rerun(unit)
-        assembler = Assembler(unit, rerun, self.floors, self.plan.space.floor_factor, self.setting)
+        assembler = Assembler(
+            unit, self.dataset.names, rerun, self.prepared.floors, self.plan.space.floor_factor, self.setting
+        )
         return Report(
             kind="sweep" if self.plan.angles else "check",
             tool=describe_tool(self.plan, self.model),
@@ -211,7 +209,7 @@ class _Run:
             outputs=assembler.outputs(),
             per_image=assembler.per_image(),
             resampling=self._resampling(assembler),
-            determinism=self.determinism,
+            determinism=self.prepared.determinism,
             float64_images=rerun.images,
             warnings=notes(self._seen(rerun, assembler.window_effect())),
             **assembler.task_records(),
@@ -219,11 +217,11 @@ class _Run:
 
     def panel(self) -> Panel | None:
         """Return the worst case of a sweep as arrays."""
-        case = worst_case(self._measured(), self.setting) if self.plan.angles else None
+        case = worst_case(self.unit, self.setting) if self.plan.angles else None
         if case is None:
             return None
         name, pose = case
-        image = self._to_device(self.dataset.load([name]))
+        image = on_device(self.dataset.load([name]), self.model)
         if self.setting.resamples:
             image = self.setting.space.window(image)
         return draw_worst(self.model, image, name, pose, self.setting)
@@ -231,106 +229,6 @@ class _Run:
     def actions(self) -> list[ActionPicture]:
         """Return what the generators do to the channels of each layer that turns, as matrices."""
         return draw_actions(self.setting.channels)
-
-    def _measured(self) -> Unit:
-        if self.unit is None:
-            raise DataError("no image left", "see the reasons for which they were skipped")
-        return self.unit
-
-    def _to_device(self, images: NDArray[np.float32]) -> torch.Tensor:
-        return as_tensor(images).to(self.model.device)
-
-    def _look_at(self, images: torch.Tensor) -> None:
-        self.determinism = check_determinism(self.model, images, self.setting)
-        self.suspicion = suspect_normalisation(self.model, images, self.setting)
-
-    def _task(self, batch: Batch) -> Task | None:
-        """Decide from the output of the first batch what the model is for."""
-        images, (channels, height, width) = batch.images, self.dataset.shape
-        outputs = run_on(self.model, images, self.setting)
-        value = next(output.value for output in outputs if output.name == self.setting.gating[1])
-        if value is None:
-            return None
-        try:
-            layout = layout_of(self.setting.gating, value, len(images), (height, width), self.setting)
-        except UnknownLayoutError:
-            return None
-        spatial = layout.spatial
-        evidence = Evidence(
-            name=self.setting.gating[1],
-            value=with_channels(layout.space_last(value), spatial=spatial),
-            spatial=spatial,
-            image=(channels, height, width),
-            truth=self.dataset.truth,
-            labels=None if batch.targets is None else batch.targets.shape[-1],
-            class_names=self.dataset.class_names,
-        )
-        return choose_task(evidence, self.plan.task)
-
-    def _measure_floors(self, progress: Progress) -> None:
-        """Measure receptive radii, if the boundary needs them, and floors, on images spread over the set."""
-        samples = self.plan.space.floor_samples
-        if not self.setting.resamples:
-            return
-        progress("measuring the floor", 0, 0)
-        images = self._to_device(self.dataset.sample(max(samples, 1)).images)
-        if self.setting.space.margin is None:
-            space = dataclasses.replace(
-                self.setting.space,
-                radii=receptive_radii(self.model, images[: self.setting.fixed_batch], self.setting),
-            )
-            self.setting = dataclasses.replace(self.setting, space=space)
-        if samples:
-            self.floors = measure_floors(self.model, images, self.setting, self.plan.base_turns)
-
-    def _settle_layouts(self, batch: Batch) -> None:
-        """Decide by trying between the readings of a tensor, where its shape allows several."""
-        exact = [pose.element for pose in self.setting.poses if pose.exact and pose.element != IDENTITY]
-        if exact:
-            layouts = settle_layouts(self.model, batch.images, self.setting, exact[0])
-            self.setting = dataclasses.replace(self.setting, layouts=layouts)
-
-    def _fit_channels(self, progress: Progress) -> None:
-        """Find how channels turn, on as many images as one batch has, and at least two."""
-        progress("fitting how channels turn", 0, 0)
-        loaded = self.dataset.sample(max(self.setting.batch_size, LEAST_IMAGES))
-        self.fitting = Fitting(
-            self._to_device(loaded.images),
-            loaded.names,
-            self.plan.spanned,
-            self.plan.base_turns,
-            self._turnable(),
-            self.floors,
-        )
-        channels = self.fitting.fit(self.model, self.setting)
-        output = channels.by_key.get(self.setting.gating)
-        guessed = self.plan.task.task == "auto" and isinstance(self.setting.task, SegmentationTask)
-        # Channels that turn with the image are no classes.
-        task = None if guessed and output is not None and output.moves else self.setting.task
-        self.setting = dataclasses.replace(self.setting, channels=channels, task=task)
-
-    def _turnable(self) -> Callable[[Key], bool]:
-        """Return which tensors may turn by their channels: not an output that is said to be class scores."""
-        scores = isinstance(self.setting.task, (Classification, SegmentationTask))
-        said = self.plan.task.task != "auto" or self.dataset.truth != "none"
-        return lambda key: not (scores and said and key == self.setting.gating)
-
-    def _check_targets(self, loaded: Loaded) -> None:
-        if loaded.targets is None or self.setting.task is None:
-            return
-        found = self.setting.task.misfit(loaded.targets)
-        if found is not None:
-            place, problem = found
-            raise DataError(
-                f"{self.dataset.truth_place(loaded.names[place])}: {problem}",
-                "correct that label, or say --mask-values or --ignore-index if these are masks",
-            )
-
-    def _watch(self, array: NDArray[np.float32]) -> None:
-        self._hash.update(np.ascontiguousarray(array).tobytes())
-        self._low, self._high = min(self._low, float(array.min())), max(self._high, float(array.max()))
-        self._sum += float(array.sum(dtype=np.float64))
-        self._count += array.size
 
     def _rerun(self, unit: Unit) -> RerunResult:
         places = [place for place, pose in enumerate(self.setting.poses) if pose.exact]
@@ -341,10 +239,10 @@ class _Run:
         if not any(doubts):
             return RerunResult(0, (), {}, None)
         names = self._rerun_names(unit, places)
-        images = self._to_device(self.dataset.load(names))
+        images = on_device(self.dataset.load(names), self.model)
         if self.setting.resamples:
             images = self.setting.space.window(images)
-        return rerun_in_float64(self.model, images, names, self.setting.only_exact(), self.fitting)
+        return rerun_in_float64(self.model, images, names, self.setting.only_exact(), self.prepared.fitting)
 
     def _rerun_names(self, unit: Unit, places: list[int]) -> tuple[str, ...]:
         """Choose the worst images of the gating output first, so that a rare defect is among them."""
@@ -352,22 +250,21 @@ class _Run:
         worst: list[str] = []
         if errors is not None:
             order = sorted(places, key=lambda place: -errors.worst_error[place])
-            worst = [
-                unit.names[errors.worst_image[place]] for place in order if errors.worst_image[place] >= 0
-            ]
+            found = [int(errors.worst_image[place]) for place in order]
+            worst = [self.dataset.names[image] for image in found if image >= 0]
         return tuple(dict.fromkeys([*worst, *unit.names]))[:RERUN_IMAGES]
 
     def _inputs(self, choice: Choice) -> Inputs:
         return Inputs(
             source=self.dataset.label,
-            samples=len(self._measured().names),
+            samples=len(self.unit.names),
             shape=choice.shape,
             shape_reason=choice.reason,
             preprocessing=list(self.dataset.description),
             boundary=self.setting.space.boundary if self.setting.resamples else "none",
-            fingerprint=self._hash.hexdigest(),
+            fingerprint=self.watched.fingerprint,
             skipped=[Skipped(skipped.name, skipped.reason) for skipped in self.dataset.skipped],
-            values=ValueRange(self._low, self._sum / self._count, self._high),
+            values=ValueRange(self.watched.low, self.watched.total / self.watched.count, self.watched.high),
             batch_size=self.setting.batch_size,
         )
 
@@ -380,17 +277,17 @@ class _Run:
             interpolation=options.interpolation,
             feature_interpolation=options.feature_interpolation,
             margin=self.setting.space.margin,
-            floor_images=self.floors.images,
+            floor_images=self.prepared.floors.images,
             floor_factor=options.floor_factor,
             window=assembler.window_effect(),
         )
 
     def _seen(self, rerun: RerunResult, window: WindowEffect | None) -> Seen:
         return Seen(
-            images=len(self._measured().names),
-            model=self.model.notes,
-            suspicion=self.suspicion,
+            images=len(self.unit.names),
+            model=(*self.model.notes, *self.loop.notes),
+            suspicion=self.prepared.suspicion,
             window=window,
             rerun=rerun.reason,
-            determinism=self.determinism.note,
+            determinism=self.prepared.determinism.note,
         )

@@ -156,6 +156,11 @@ def full_name(key: Key) -> str:
     return f"{key[1]}#{key[2]}" if key[2] else key[1]
 
 
+def on_device(images: NDArray[np.float32], model: AuditModel) -> torch.Tensor:
+    """Return a batch where the model is."""
+    return as_tensor(images).to(model.device)
+
+
 def as_tensor(images: NDArray[np.float32]) -> torch.Tensor:
     """Return a batch as a tensor of its own memory."""
     return torch.from_numpy(np.ascontiguousarray(images))

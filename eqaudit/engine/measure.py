@@ -114,8 +114,6 @@ def _merge_taps(ours: dict[Key, TapSums], theirs: dict[Key, TapSums]) -> dict[Ke
 def measure_batch(
     model: AuditModel,
     given: Batch,
-    names: tuple[str, ...],
-    first: int,
     setting: Setting,
     on_pose: Callable[[int], None] = lambda _done: None,
 ) -> Unit:
@@ -126,28 +124,23 @@ def measure_batch(
     model
         The model, on its device.
     given
-        Images as the model would receive them, float32 or float64, not windowed, with their truth.
-    names
-        The images' names, B of them.
-    first
-        The number of the first image in the whole audit: bootstrap weights depend on it.
+        Images as the model would receive them, float32 or float64, not windowed, with their names, their
+        places among all images, on which bootstrap weights depend, and their truth.
     setting
         Poses, batch size, and which layers are kept.
     on_pose
         Called after each pose with how many are done.
     """
-    unit = _measure(model, given, names, first, setting, on_pose, careful=False)
+    unit = _measure(model, given, setting, on_pose, careful=False)
     if not any(sums.errors.nonfinite.any() for sums in unit.taps.values() if sums.errors):
         return unit
     # Rare, so that it may cost a second run: now every value is looked at.
-    return _measure(model, given, names, first, setting, on_pose, careful=True)
+    return _measure(model, given, setting, on_pose, careful=True)
 
 
 def _measure(
     model: AuditModel,
     given: Batch,
-    names: tuple[str, ...],
-    first: int,
     setting: Setting,
     on_pose: Callable[[int], None],
     *,
@@ -155,7 +148,7 @@ def _measure(
 ) -> Unit:
     """Measure one batch, with values looked at one by one or not."""
     images = setting.space.window(given.images) if setting.resamples else given.images
-    batch = Batch(images, given.targets, setting.channels.of(names))
+    batch = dataclasses.replace(given, images=images, halves=setting.channels.of(given.names))
     references = reference_pass(model, images, setting, careful=careful)
     chances = {key: _chances(reference, setting) for key, reference in references.items()}
     moved: dict[int, Values | None] = {}
@@ -174,14 +167,16 @@ def _measure(
         key: tuple(_in_order(row, order) for row in rows[2 * place : 2 * place + 2])
         for place, key in enumerate(measured)
     }
-    weights = poisson_weights(setting.seed, first, len(names))
+    weights = poisson_weights(setting.seed, given.places)
     taps = {
-        key: _sum(reference, norms.get(key), chances[key], weights, first, setting)
+        key: _sum(reference, norms.get(key), chances[key], weights, given.places, setting)
         for key, reference in references.items()
     }
     outputs = {key: pair[0] for key, pair in norms.items() if key[0] == "output"}
     values = [moved[place] for place in range(len(setting.poses))]
-    return Unit(names, taps, [OutputValues(outputs, still, [value for value in values if value], window)])
+    return Unit(
+        given.names, taps, [OutputValues(outputs, still, [value for value in values if value], window)]
+    )
 
 
 def _give_up_maps(references: dict[Key, Reference]) -> None:
@@ -230,14 +225,14 @@ def _sum(
     norms: tuple[PairNorms, ...] | None,
     chances: dict[bool, ChanceSums],
     weights: Floats,
-    first: int,
+    places: tuple[int, ...],
     setting: Setting,
 ) -> TapSums:
     exact = tuple(pose.exact for pose in setting.poses)
     sums = (reference.feature, reference.shape, reference.layout)
     if norms is None:
         return TapSums(*sums, None, None, {}, exact, reference.skipped)
-    errors = ErrorSums.of_batch(norms[0], weights, first)
+    errors = ErrorSums.of_batch(norms[0], weights, places)
     turned = any(one is not other for one, other in zip(reference.compared, reference.plain, strict=True))
-    plain = ErrorSums.of_batch(norms[1], weights, first) if turned else None
+    plain = ErrorSums.of_batch(norms[1], weights, places) if turned else None
     return TapSums(*sums, reference.same_as, errors, chances, exact, None, plain)

@@ -61,9 +61,14 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Unmoved images (B, C, H, W) on the model's device, their truth, and under which fit each is judged."""
+    """Unmoved images (B, C, H, W) on the model's device.
+
+    With their names, their places among all images, their truth, and under which fit each is judged.
+    """
 
     images: torch.Tensor
+    names: tuple[str, ...] = ()
+    places: tuple[int, ...] = ()
     targets: NDArray[np.int64] | None = None
     halves: torch.Tensor | None = None
 

@@ -81,7 +81,8 @@ def rerun_in_float64(
 def _measure(
     model: AuditModel, images: torch.Tensor, first: int, names: tuple[str, ...], setting: Setting
 ) -> Unit:
-    return measure_batch(model, Batch(images), names[first : first + len(images)], first, setting)
+    places = tuple(range(first, first + len(images)))
+    return measure_batch(model, Batch(images, tuple(names[place] for place in places), places), setting)
 
 
 def _by_element(sums: TapSums, weight_rounding: float, elements: int) -> list[Rerun]:

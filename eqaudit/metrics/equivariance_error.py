@@ -157,9 +157,9 @@ class ErrorSums:
     first_nonfinite: Integers
 
     @classmethod
-    def of_batch(cls, norms: PairNorms, weights: Floats, first_image: int) -> ErrorSums:
-        """Sum one batch: ``norms`` (elements, B), ``weights`` (B, replicates) of its images."""
-        finite = norms.nonfinite == 0
+    def of_batch(cls, norms: PairNorms, weights: Floats, places: Sequence[int]) -> ErrorSums:
+        """Sum one batch: ``norms`` (elements, B); ``weights`` (B, replicates) and ``places`` of images."""
+        finite, numbers = norms.nonfinite == 0, np.array(places)
         difference, power = _finite_parts(norms)
         errors = image_errors(norms)
         ranked = np.where(finite, errors, -1.0)
@@ -173,9 +173,9 @@ class ErrorSums:
             replicate_power=power @ weights,
             histogram=log_histograms(errors, finite),
             worst_error=worst_error,
-            worst_image=np.where(worst_error >= 0, first_image + worst, -1),
+            worst_image=np.where(worst_error >= 0, numbers[worst], -1),
             nonfinite=norms.nonfinite.sum(axis=1),
-            first_nonfinite=np.where(finite.all(axis=1), -1, first_image + (~finite).argmax(axis=1)),
+            first_nonfinite=np.where(finite.all(axis=1), -1, numbers[(~finite).argmax(axis=1)]),
         )
 
     def merge(self, other: ErrorSums) -> ErrorSums:

@@ -38,7 +38,7 @@ def population(model: str, shape: tuple[int, int, int]) -> tuple[list[str], Pair
     plan = AuditPlan(FileModel(model), InputOptions(batch_size=64), layers=("none",))
     setting = make_setting(loaded, Choice(shape, "", None), plan)
     names = tuple(str(number) for number in range(len(images)))
-    unit = measure_batch(loaded, Batch(images), names, 0, setting)
+    unit = measure_batch(loaded, Batch(images, names, tuple(range(len(names)))), setting)
     return [pose.name for pose in setting.poses], unit.values[0].norms[setting.gating]
 
 
@@ -53,7 +53,7 @@ def coverage(norms: PairNorms, samples: int, *, studentised: bool) -> float:
         if studentised:
             interval = ratio_interval(difference, power, number)
         else:
-            resamples = bootstrap_indices(number, samples)
+            resamples = np.concatenate(list(bootstrap_indices(number, samples)))
             sums = (values[resamples].sum(axis=1) for values in (difference, power))
             interval = percentile_interval(root_ratio(*sums))
         hits += interval is not None and interval[0] <= true <= interval[1]

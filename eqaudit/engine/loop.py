@@ -1,0 +1,146 @@
+"""All images, unit by unit: shared among ranks, within memory, folded in one order."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from eqaudit.data import Batch as Loaded
+from eqaudit.data import Dataset, Skipped
+from eqaudit.engine.base import Progress, Setting, on_device
+from eqaudit.engine.measure import Unit, measure_batch
+from eqaudit.engine.memory import Room
+from eqaudit.engine.ranks import Ranks
+from eqaudit.engine.references import Batch
+from eqaudit.errors import DataError
+from eqaudit.loader import AuditModel
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What the images were: a digest of each; the least, the greatest, the sum and the count of values."""
+
+    digests: bytes
+    low: float
+    high: float
+    total: float
+    count: int
+
+    @classmethod
+    def of(cls, loaded: Loaded) -> Watched:
+        """Look at one batch."""
+        images = np.ascontiguousarray(loaded.images)
+        digests = b"".join(hashlib.sha256(image.tobytes()).digest() for image in images)
+        total = float(images.sum(dtype=np.float64))
+        return cls(digests, float(images.min()), float(images.max()), total, images.size)
+
+    def merge(self, other: Watched) -> Watched:
+        """Add the images that come next."""
+        return Watched(
+            self.digests + other.digests,
+            min(self.low, other.low),
+            max(self.high, other.high),
+            self.total + other.total,
+            self.count + other.count,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all images in order, whatever batches they came in."""
+        return hashlib.sha256(self.digests).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one rank found in one unit: nothing measured where no image of it was usable."""
+
+    measured: tuple[Unit, Watched] | None
+    skipped: tuple[Skipped, ...]
+    said: frozenset[tuple[int, str]]
+    notes: tuple[str, ...]
+
+
+class Loop:
+    """One audit on its way through the images."""
+
+    def __init__(
+        self, model: AuditModel, dataset: Dataset, setting: Setting, room: Room, ranks: Ranks
+    ) -> None:
+        self.model, self.dataset, self.setting = model, dataset, setting
+        self.room, self.ranks = room, ranks
+        self.notes: dict[str, None] = {}
+        self._sums: tuple[Unit, Watched] | None = None
+
+    def run(self, progress: Progress) -> tuple[Unit, Watched] | None:
+        """Measure every unit, each on one rank; return the sums on rank 0, None on the others.
+
+        Raises
+        ------
+        DataError
+            A label cannot be right, or an image changed while it was used.
+        WorkerError
+            Another rank is gone.
+        """
+        units = self.dataset.units(self.setting.batch_size)
+        for start in range(0, units, self.ranks.size):
+            number = start + self.ranks.rank
+            share = self._share(number, progress) if number < units else None
+            for found in self.ranks.gather(share):
+                if found is not None:
+                    self._fold(found)
+        return self._sums
+
+    def _share(self, number: int, progress: Progress) -> Share:
+        already = len(self.dataset.skipped)
+        loaded = self.dataset.unit(number, self.setting.batch_size)
+        measured = None
+        if loaded is not None:
+            self._check_targets(loaded)
+            measured = self._measure(loaded, number, progress), Watched.of(loaded)
+        return Share(
+            measured,
+            tuple(self.dataset.skipped[already:]),
+            frozenset(self.dataset.said),
+            tuple(self.room.notes),
+        )
+
+    def _measure(self, loaded: Loaded, number: int, progress: Progress) -> Unit:
+        poses, size = len(self.setting.poses), self.setting.batch_size
+        before, total = number * size * poses, len(self.dataset.names) * poses
+        batch = Batch(on_device(loaded.images, self.model), loaded.names, loaded.places, loaded.targets)
+
+        def measure(part: Batch, setting: Setting) -> Unit:
+            done = before + (part.places[0] - number * size) * poses
+            return measure_batch(
+                self.model,
+                part,
+                setting,
+                lambda count: progress("measuring", done + count * len(part.places), total),
+            )
+
+        return self.room.measure(measure, batch, self.setting)
+
+    def _fold(self, share: Share) -> None:
+        known = {skipped.name for skipped in self.dataset.skipped}
+        self.dataset.skipped.extend(skipped for skipped in share.skipped if skipped.name not in known)
+        self.dataset.said.update(share.said)
+        self.notes |= dict.fromkeys(share.notes)
+        if share.measured is None:
+            return
+        unit, watched = share.measured
+        if self._sums is not None:
+            unit, watched = self._sums[0].merge(unit), self._sums[1].merge(watched)
+        self._sums = unit, watched
+
+    def _check_targets(self, loaded: Loaded) -> None:
+        if loaded.targets is None or self.setting.task is None:
+            return
+        found = self.setting.task.misfit(loaded.targets)
+        if found is not None:
+            place, problem = found
+            raise DataError(
+                f"{self.dataset.truth_place(loaded.names[place])}: {problem}",
+                "correct that label, or say --mask-values or --ignore-index if these are masks",
+            )
