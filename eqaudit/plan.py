@@ -148,7 +148,8 @@ class AuditPlan(msgspec.Struct, frozen=True, tag="audit"):
     """One audit: the model, the images, how they are turned, and what is measured.
 
     ``angles``, in degrees, make a sweep; without them the elements of ``group`` are measured. The group
-    ``auto`` is all of `AUTO_GROUPS`. ``layouts`` fix what the dimensions of layers are.
+    ``auto`` is all of `AUTO_GROUPS`. ``layouts`` fix what the dimensions of layers are. Each of
+    ``limited_layers`` is the pattern of a limit, and must match a layer that is measured.
     """
 
     model: ModelSpec
@@ -161,6 +162,7 @@ class AuditPlan(msgspec.Struct, frozen=True, tag="audit"):
     task: TaskOptions = TaskOptions()
     layers: tuple[str, ...] = ()
     layouts: tuple[LayoutRule, ...] = ()
+    limited_layers: tuple[str, ...] = ()
     output: str = ""
     command: tuple[str, ...] = ()
 

@@ -5,18 +5,26 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from eqaudit.cli import check, layers, render, sweep_angles
+from eqaudit.cli.audits import Asked
 from eqaudit.cli.help import Command, Group
 from eqaudit.cli.output import write_error, write_stderr, write_stdout
 from eqaudit.errors import EqauditError, ExitCode, UsageError
 from eqaudit.version import __version__
 from eqaudit.worker import InternalError
 
+
+def _run(asked: ExitCode | Asked, **_options: Any) -> ExitCode:
+    """Run what a command made of its options, if it did not end already."""
+    return asked.run() if isinstance(asked, Asked) else asked
+
+
 app = typer.Typer(
+    result_callback=_run,
     name="eqaudit",
     cls=Group,
     help="Audit vision models for equivariance to rotations and reflections.",

@@ -6,25 +6,24 @@ from typing import Annotated
 
 import typer
 
-from eqaudit.cli.audits import Writers, finish, measure
+from eqaudit.cli.audits import Asked, Writers
 from eqaudit.cli.flags import (
     ImageFlags,
     Json,
     Layouts,
     ModelFlags,
-    NoGate,
     OutputName,
     Plots,
     Quiet,
     RunFlags,
-    Strict,
     TaskFlags,
     TurningFlags,
     command_line,
     with_flags,
 )
-from eqaudit.gate import Limits
-from eqaudit.plan import AuditPlan, parse_group, parse_layout, parse_optional_limit
+from eqaudit.cli.gating import GateFlags, ShorthandFlags
+from eqaudit.limits import limited_layers
+from eqaudit.plan import AuditPlan, parse_group, parse_layout
 
 EXAMPLES = """Examples:
 
@@ -35,7 +34,6 @@ eqaudit check model.pt --group C4 --data slides/ --mean 0.5 --std 0.25 --json re
 eqaudit check models.py:make_net --arg width=32 --input-shape 3,96,96 --max-error 0.05
 
 eqaudit check models.py:make_net --weights best.pth --data slides/"""
-GATE = "Gate"
 
 
 @with_flags
@@ -57,42 +55,15 @@ def check(
     images: ImageFlags,
     turning: TurningFlags,
     task: TaskFlags,
-    max_error: Annotated[
-        float | None,
-        typer.Option(
-            metavar="E",
-            help="Allow this relative error, instead of asking that the group holds.",
-            rich_help_panel=GATE,
-        ),
-    ] = None,
-    max_normalised_error: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S", help="Allow this share of chance (0.1 is 10 %), likewise.", rich_help_panel=GATE
-        ),
-    ] = None,
-    max_layer_error: Annotated[
-        float | None,
-        typer.Option(
-            metavar="E",
-            help="Also require of every measured layer, under the action found.",
-            rich_help_panel=GATE,
-        ),
-    ] = None,
-    min_consistency: Annotated[
-        float | None,
-        typer.Option(
-            metavar="P", help="Also require this share of equal predictions (0 to 1).", rich_help_panel=GATE
-        ),
-    ] = None,
-    no_gate: NoGate = False,
-    strict: Strict = False,
+    gate: GateFlags,
+    shorthand: ShorthandFlags,
     json: Json = None,
     plots: Plots = None,
     run: RunFlags,
     quiet: Quiet = False,
-) -> int:
+) -> Asked:
     """Audit MODEL layer by layer under a group of symmetries; exit with 1 when the group does not hold."""
+    limits = gate.parse(shorthand.parse())
     plan = AuditPlan(
         model=model.parse(),
         inputs=images.parse(),
@@ -102,15 +73,8 @@ def check(
         task=task.parse(),
         layers=tuple(layers or ()),
         layouts=tuple(parse_layout(text) for text in layout or ()),
+        limited_layers=limited_layers(limits.asked),
         output=output or "",
         command=command_line(),
     )
-    limits = Limits(
-        parse_optional_limit("--max-error", max_error),
-        parse_optional_limit("--max-normalised-error", max_normalised_error),
-        parse_optional_limit("--max-layer-error", max_layer_error),
-        parse_optional_limit("--min-consistency", min_consistency, largest=1.0),
-    )
-    writers = Writers(json=json, plots=plots)
-    audited = measure(plan, limits, writers, run, quiet=quiet)
-    return finish(audited, writers, quiet=quiet, strict=strict, gate=not no_gate)
+    return Asked(plan, gate, limits, Writers(json=json, plots=plots), run, quiet)

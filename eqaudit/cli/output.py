@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from eqaudit.errors import EqauditError, UsageError
+from eqaudit.errors import EqauditError, ExpressionError, UsageError
 from eqaudit.report import Audited, Report, to_json
 from eqaudit.reporters.base import show
 from eqaudit.reporters.console import Style
@@ -107,8 +107,11 @@ def write_stderr(text: str) -> None:
 
 
 def write_error(error: EqauditError) -> None:
-    """Write an error and what to do next."""
-    write_stderr(f"error: {show(error.message)}" + (f"\n  {show(error.hint)}" if error.hint else ""))
+    """Write an error, the place in a text that it is about, and what to do next."""
+    lines = [f"error: {show(error.message)}"]
+    if isinstance(error, ExpressionError):
+        lines += [f"    {show(error.text)}", f"    {' ' * len(show(error.text[: error.column - 1]))}^"]
+    write_stderr("\n".join([*lines, *([f"  {show(error.hint)}"] if error.hint else [])]))
 
 
 def _silence(descriptor: int) -> None:
