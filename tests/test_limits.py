@@ -202,7 +202,7 @@ def test_a_quantile_is_judged_by_the_images_below_it(
     """That 95 % of all images are above the limit takes 73 images, all of them above."""
     report = make_sweep("segmentation", (0, 30, 360))
     assert report.segmentation is not None
-    values: list[float | None] = [0.5] * below + [0.9] * (images - below)
+    values = [0.5] * below + [0.9] * (images - below)
     row = report.segmentation.by_element[1]
     dice = msgspec.structs.replace(row.dice, p5=values[images // 20])
     report = msgspec.structs.replace(
@@ -210,7 +210,7 @@ def test_a_quantile_is_judged_by_the_images_below_it(
         segmentation=msgspec.structs.replace(
             report.segmentation, by_element=[msgspec.structs.replace(row, dice=dice)]
         ),
-        per_image=PerImage([str(place) for place in range(images)], {}, {}, {"r30": values}),
+        per_image=PerImage([str(place) for place in range(images)], {}, {}, {"r30": [*values]}),
     )
     check = _judged(report, "dice.p5 > 0.8 @ 20..40")
     assert (check.passed, check.undecided) == (passed, undecided)

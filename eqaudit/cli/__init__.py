@@ -11,9 +11,9 @@ import typer
 
 from eqaudit.cli import check, layers, render, sweep_angles
 from eqaudit.cli.audits import Asked
-from eqaudit.cli.help import Command, Group
+from eqaudit.cli.help import Command, Group, usage_error
 from eqaudit.cli.output import write_error, write_stderr, write_stdout
-from eqaudit.errors import EqauditError, ExitCode, UsageError
+from eqaudit.errors import EqauditError, ExitCode
 from eqaudit.version import __version__
 from eqaudit.worker import InternalError
 
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     except InternalError as error:
         return _report_bug(str(error))
     except Exception as error:  # noqa: BLE001 - an uncaught exception would exit with 1, which reads "gate failed"
-        usage = _usage_error(error)
+        usage = usage_error(error)
         if usage is None:
             return _report_bug(traceback.format_exc())
         write_error(usage)
@@ -84,18 +84,6 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         write_stderr("interrupted: nothing was written")
     return code
-
-
-def _usage_error(error: Exception) -> UsageError | None:
-    """Translate an error of the option parser, whichever copy of click typer brings."""
-    describe = getattr(error, "format_message", None)
-    if describe is None:
-        return None
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "eqaudit"
-    # After a help page that nobody asked for, typer has nothing more to say.
-    message = " ".join(describe().split()) or "no command was given"
-    return UsageError(message, f"see {command} --help")
 
 
 def _report_bug(trace: str) -> int:

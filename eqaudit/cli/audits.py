@@ -74,6 +74,13 @@ class Asked:
     process: RunFlags
     quiet: bool
 
+    @property
+    def written(self) -> list[str]:
+        """Every path that is written, as it was given."""
+        baseline = self.gate.baseline if self.gate.update_baseline else None
+        paths = [self.writers.json, self.writers.csv, self.writers.plots, baseline]
+        return [path for path in paths if path not in {None, "-"}]
+
     def run(self) -> ExitCode:
         """Measure, write everything, and return the code that the audit earned."""
         audited = self.measure()

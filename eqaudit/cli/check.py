@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from eqaudit.cli.audits import Asked, Writers
+from eqaudit.cli.configured import is_left_out, run_configured
 from eqaudit.cli.flags import (
     ImageFlags,
     Json,
@@ -22,6 +24,7 @@ from eqaudit.cli.flags import (
     with_flags,
 )
 from eqaudit.cli.gating import GateFlags, ShorthandFlags
+from eqaudit.errors import ExitCode, UsageError
 from eqaudit.limits import limited_layers
 from eqaudit.plan import AuditPlan, parse_group, parse_layout
 
@@ -33,13 +36,46 @@ eqaudit check model.pt --group C4 --data slides/ --mean 0.5 --std 0.25 --json re
 
 eqaudit check models.py:make_net --arg width=32 --input-shape 3,96,96 --max-error 0.05
 
-eqaudit check models.py:make_net --weights best.pth --data slides/"""
+eqaudit check models.py:make_net --weights best.pth --data slides/
+
+eqaudit check model.pt --limit 'output.normalised < 0.1' --limit 'layers["conv*"].error < 1e-3 @ r90,r180'
+
+eqaudit check --only lenet"""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedModelFlags(ModelFlags):
+    """Which model; left out, the models of the configuration."""
+
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A TorchScript file or exported program (.pt2), package.module:factory, or file.py:factory; "
+            "left out, every check of the configuration.",
+            show_default=False,
+        ),
+    ] = ""
 
 
 @with_flags
 def check(
     *,
-    model: ModelFlags,
+    context: typer.Context,
+    model: CheckedModelFlags,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Without MODEL: the configuration; else eqaudit.toml or pyproject.toml, here or above.",
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Without MODEL: only this check of the configuration (repeatable)."
+        ),
+    ] = None,
     group: Annotated[
         str,
         typer.Option(
@@ -61,8 +97,15 @@ def check(
     plots: Plots = None,
     run: RunFlags,
     quiet: Quiet = False,
-) -> Asked:
-    """Audit MODEL layer by layer under a group of symmetries; exit with 1 when the group does not hold."""
+) -> Asked | ExitCode:
+    """Audit MODEL layer by layer under a group of symmetries; exit with 1 when the group does not hold.
+
+    Without MODEL every check of the configuration runs, each with the options that it names.
+    """
+    if is_left_out(context, "model"):
+        return run_configured(context, config, only or ())
+    if config is not None or only:
+        raise UsageError("--config and --only go without MODEL", "leave MODEL out to run what is configured")
     limits = gate.parse(shorthand.parse())
     plan = AuditPlan(
         model=model.parse(),
