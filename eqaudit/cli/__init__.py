@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eqaudit.cli import check, layers, render, sweep_angles
+from eqaudit.cli import check, init, layers, render, sweep_angles
 from eqaudit.cli.audits import Asked
 from eqaudit.cli.help import Command, Group, usage_error
 from eqaudit.cli.output import write_error, write_stderr, write_stdout
@@ -35,6 +35,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(cls=Command, epilog=check.EXAMPLES)(check.check)
+app.command(
+    cls=Command,
+    epilog=init.EXAMPLES,
+    options_metavar="MODEL [OPTIONS OF CHECK]",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(init.init)
 app.command("sweep-angles", cls=Command, epilog=sweep_angles.EXAMPLES)(sweep_angles.sweep_angles)
 app.command(cls=Command, epilog=layers.EXAMPLES)(layers.layers)
 app.command(cls=Command, epilog=render.EXAMPLES)(render.render)

@@ -35,6 +35,12 @@ def is_left_out(context: Any, name: str) -> bool:
     return bool(context.get_parameter_source(name).name == "DEFAULT")
 
 
+def commands_of(context: Any) -> Mapping[str, Any]:
+    """Return the commands of the program by name."""
+    commands: Mapping[str, Any] = context.find_root().command.commands
+    return commands
+
+
 def run_configured(context: Any, path: str | None, only: Sequence[str]) -> ExitCode:
     """Run the checks of a configuration, show them in one table, and return the gravest of their codes.
 
@@ -51,9 +57,8 @@ def run_configured(context: Any, path: str | None, only: Sequence[str]) -> ExitC
         and param.name not in {"config", "only"}
     }
     heading = f"configuration {config.name}" + (f" ({config.note})" if config.note else "")
-    commands = context.find_root().command.commands
     with contextlib.chdir(config.path.parent):
-        asked = dict(_ask(config, commands, only, given))
+        asked = dict(_ask(config, commands_of(context), only, given))
         _check_outputs(config, [one for one in asked.values() if isinstance(one, Asked)])
         ended = [_run(name, one) for name, one in asked.items()]
     outcomes = [outcome for outcome, _ in ended]
