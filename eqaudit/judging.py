@@ -63,7 +63,7 @@ def judge_limit(report: Report, limit: Limit, by: By) -> GateCheck:
     if limit.quantity == "verdict":
         return _judge_verdict(report, limit)
     judged = [(_judge(limit, reading, by), reading) for reading in _readings(report, limit)]
-    outcome, worst = max(judged, key=lambda pair: (SEVERITY.index(pair[0]), _excess(limit, pair[1])))
+    outcome, worst = max(judged, key=lambda pair: (SEVERITY.index(pair[0]), _excess(limit, pair[1], by)))
     reason = f"{limit.text}: {_describe(limit, worst, outcome, by)}"
     failing = sum(found != "passed" for found, _ in judged)
     if failing and len(judged) > 1:
@@ -102,11 +102,13 @@ def _judge(limit: Limit, reading: Reading, by: By) -> Judgement:
     return "passed" if all(good) else "undecided" if any(good) else "failed"
 
 
-def _excess(limit: Limit, reading: Reading) -> float:
-    """Return by how much a reading is beyond its bound; infinite where there is no number."""
+def _excess(limit: Limit, reading: Reading, by: By) -> float:
+    """Return by how much what is judged lies beyond the bound; infinite where there is no number."""
     if reading.value is None:
         return math.inf
-    return (reading.value - reading.bound) * (1 if limit.comparison.startswith("<") else -1)
+    ends = (reading.value,) if by == "point" or reading.interval is None else reading.interval
+    sign = 1 if limit.comparison.startswith("<") else -1
+    return max(sign * (end - reading.bound) for end in ends)
 
 
 def _describe(limit: Limit, reading: Reading, outcome: Judgement, by: By) -> str:

@@ -110,8 +110,8 @@ def _configuration(report: Report, given: dict[str, Any], limits: list[tuple[str
     lines += [f"  {_toml_string(text)},  # {comment}" for text, comment in limits]
     return "\n".join(
         [
-            "# What `eqaudit check` measures and requires. Keys are its options (eqaudit check --help); paths",
-            "# are relative to this file. Keys before the first table are shared by all checks.",
+            "# What `eqaudit check` requires. Keys are its options (see eqaudit check --help), paths",
+            "# are relative to this file, and keys before the first table are shared by all checks.",
             "",
             f"[check.{name}]",
             f"# {report.inputs.samples} images: {show(verdict)}",
@@ -120,8 +120,8 @@ def _configuration(report: Report, given: dict[str, Any], limits: list[tuple[str
             *lines,
             "  # 'layers[\"*\"].normalised < 0.5',",
             "]",
-            "# To fail when the model gets worse on the same images, say where today's report is kept, and run",
-            "# eqaudit check --update-baseline once:",
+            "# To fail when the model gets worse on the same images, keep today's report: say where, and run",
+            "# eqaudit check --update-baseline once.",
             f'# baseline = "{name}.baseline.json"',
             "",
         ]

@@ -141,7 +141,7 @@ def check_output(path: str, inputs: tuple[str, ...], option: str = "--json") -> 
             raise UsageError(f"{path} cannot be written: no folder {folder}", "make the folder first")
         if target.exists() and not stat.S_ISREG(target.stat().st_mode):
             raise UsageError(f"{path} is no regular file", "name another file")
-        if any(Path(name).exists() and target.exists() and target.samefile(name) for name in inputs):
+        if any(_is_same(target, Path(name)) for name in inputs):
             raise UsageError(
                 f"{path} is an input of this audit and would be overwritten", "name another file"
             )
@@ -152,6 +152,13 @@ def check_output(path: str, inputs: tuple[str, ...], option: str = "--json") -> 
         raise UsageError(
             f"{path} cannot be written: {reason}", "name a file in a folder that you may write to"
         ) from error
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Return whether two paths are, or will be, one file."""
+    if path.exists() and other.exists():
+        return path.samefile(other)
+    return path.resolve() == other.resolve()
 
 
 def check_folder(path: str) -> None:
