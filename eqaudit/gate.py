@@ -21,6 +21,9 @@ CONTROL_LIMIT = 1e-6
 SOUND = ("finite", "deterministic", "depends on input")
 """Names of the checks that any number needs to mean something."""
 
+GROUP_HOLDS = "group holds"
+"""Name of the check that stands where no limit does."""
+
 
 class Limits(msgspec.Struct, frozen=True):
     """What is asked of a report.
@@ -138,9 +141,7 @@ def _some_group_holds(report: Report) -> GateCheck:
         if largest
         else f"one of {tried} must hold on {report.gating_output.name}: none does"
     )
-    return GateCheck(
-        "group holds", names_of(holding_groups(report)), f"one of {tried}", bool(largest), reason
-    )
+    return GateCheck(GROUP_HOLDS, names_of(holding_groups(report)), f"one of {tried}", bool(largest), reason)
 
 
 def _holds(report: Report) -> GateCheck:
@@ -150,5 +151,5 @@ def _holds(report: Report) -> GateCheck:
     asked = f"{report.group.name} must hold on {report.gating_output.name}"
     reason = f"{asked}: {held} of {len(errors)} elements hold ({counts or 'none measured'})"
     return GateCheck(
-        "group holds", float(held), float(len(errors)), bool(errors) and held == len(errors), reason
+        GROUP_HOLDS, float(held), float(len(errors)), bool(errors) and held == len(errors), reason
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import NormalDist
 from typing import Literal
 
 import msgspec
 
 from eqaudit.errors import UsageError
-from eqaudit.groups import IDENTITY, Group
+from eqaudit.groups import IDENTITY, Element, Group
 from eqaudit.holding import elements_of, full_name, holding_groups, is_part, names_of
 from eqaudit.limits import Limit, Places, matches
 from eqaudit.report import ElementError, Estimate, GateCheck, Layer, Report
@@ -29,6 +29,7 @@ COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
 }
 KINDS = {"error": "error", "normalised": "share of chance"}
+MOST_NAMED = 12
 MOST_IMAGES = 10_000_000
 
 
@@ -60,6 +61,7 @@ def judge_limit(report: Report, limit: Limit, by: By) -> GateCheck:
     UsageError
         The limit is on a layer, an element or a group that was not measured.
     """
+    require_measured([limit], elements_of(report))
     if limit.quantity == "verdict":
         return _judge_verdict(report, limit)
     judged = [(_judge(limit, reading, by), reading) for reading in _readings(report, limit)]
@@ -74,18 +76,45 @@ def judge_limit(report: Report, limit: Limit, by: By) -> GateCheck:
     )
 
 
+def require_measured(limits: Sequence[Limit], elements: Mapping[str, Element]) -> None:
+    """Make sure that what limits are on is among the elements, by name, that are or were measured.
+
+    Raises
+    ------
+    UsageError
+        A group or an element is not, or no turn is by the degrees that are named.
+    """
+    for limit in limits:
+        lacking = []
+        if limit.quantity == "verdict":
+            asked = set(Group.named(limit.group).moving) - set(elements.values())
+            lacking = [f"{element} is not" for element in sorted(asked, key=lambda element: element.turn)]
+        elif limit.places is not None:
+            lacking = [f"{name} is not" for name in limit.places.names if name not in elements]
+            if not limit.places.names and not _inside(limit.places, elements):
+                lacking = ["no turn by such degrees is"]
+        if lacking:
+            raise UsageError(
+                f"{limit.source}: {limit.text!r} cannot be judged: {lacking[0]} measured",
+                f"measured are {', '.join(list(elements)[:MOST_NAMED])}"
+                f"{' ...' if len(elements) > MOST_NAMED else ''}: see --group and --angles",
+            )
+
+
+def _inside(places: Places, elements: Mapping[str, Element]) -> set[str]:
+    return {
+        name
+        for name, element in elements.items()
+        for low, high in places.ranges
+        if any(low <= element.degrees + turn <= high for turn in (-360, 0, 360))
+    }
+
+
 def _judge_verdict(report: Report, limit: Limit) -> GateCheck:
-    asked = Group.named(limit.group)
-    missing = set(asked.moving) - set(elements_of(report).values())
-    if missing:
-        raise UsageError(
-            f"{limit.source}: {limit.text!r} cannot be judged: {min(map(str, missing))} was not measured",
-            f"measure that group: --group {asked.name}",
-        )
     holding = holding_groups(report)
-    passed = any(is_part(asked, group) for group in holding)
+    passed = any(is_part(Group.named(limit.group), group) for group in holding)
     reason = f"{limit.text}: {names_of(holding)} holds on {report.gating_output.name}"
-    return GateCheck(limit.text, names_of(holding), asked.name, passed, reason, source=limit.source)
+    return GateCheck(limit.text, names_of(holding), limit.group, passed, reason, source=limit.source)
 
 
 def _judge(limit: Limit, reading: Reading, by: By) -> Judgement:
@@ -155,28 +184,9 @@ def _readings(report: Report, limit: Limit) -> list[Reading]:
     # An unmoved image is compared with itself: only what has a truth can be wrong there.
     chosen = moved if moved and limit.quantity != "accuracy" else set(elements)
     if limit.places is not None:
-        chosen = _chosen(report, limit, limit.places, chosen)
+        chosen = set(limit.places.names) | (chosen & _inside(limit.places, elements))
     found = [reading for name, reading in _all_readings(report, limit) if not name or name in chosen]
     return found or [Reading("no layer or element", None, why="nothing was measured")]
-
-
-def _chosen(report: Report, limit: Limit, places: Places, among: set[str]) -> set[str]:
-    turns = {pose.name: pose.degrees for pose in report.group.elements}
-    unknown = [name for name in places.names if name not in turns]
-    inside = {
-        name
-        for name, degrees in turns.items()
-        if name in among
-        for low, high in places.ranges
-        if any(low <= degrees + turn <= high for turn in (-360, 0, 360))
-    }
-    if unknown or not (inside or places.names):
-        what = f"{unknown[0]} was not" if unknown else "no turn by such degrees was"
-        raise UsageError(
-            f"{limit.source}: {limit.text!r} cannot be judged: {what} measured",
-            f"measured are {', '.join(list(turns)[:12])}{' ...' if len(turns) > 12 else ''}",  # noqa: PLR2004 - a line
-        )
-    return inside | set(places.names)
 
 
 def _all_readings(report: Report, limit: Limit) -> Iterator[tuple[str, Reading]]:

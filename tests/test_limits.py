@@ -244,7 +244,7 @@ def test_the_verdict_is_limited_from_below() -> None:
     assert _judged(report, "verdict >= C4").passed
     assert _judged(report, "verdict >= D4").passed
     assert not _judged(make_report(group="C4", class_="approximate"), "verdict >= C4").passed
-    with pytest.raises(UsageError, match="was not measured"):
+    with pytest.raises(UsageError, match="r45 is not measured"):
         _judged(make_report(group="C4"), "verdict >= C8")
 
 

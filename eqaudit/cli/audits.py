@@ -24,6 +24,7 @@ from eqaudit.cli.output import (
 from eqaudit.cli.progress import model_output, progress_bar
 from eqaudit.errors import ExitCode, UsageError
 from eqaudit.gate import Limits, exit_code, incomplete, judge
+from eqaudit.judging import require_measured
 from eqaudit.plan import AuditPlan
 from eqaudit.report import Audited, Report, to_json
 from eqaudit.reporters.base import show
@@ -73,6 +74,10 @@ class Asked:
     writers: Writers
     process: RunFlags
     quiet: bool
+
+    def __post_init__(self) -> None:
+        """Make sure, before anything is measured, that the limits are on what will be."""
+        require_measured(self.limits.asked, {pose.name: pose.element for pose in self.plan.poses})
 
     @property
     def written(self) -> list[str]:
