@@ -131,13 +131,14 @@ def _judge(limit: Limit, reading: Reading, by: By) -> Judgement:
     return "passed" if all(good) else "undecided" if any(good) else "failed"
 
 
-def _excess(limit: Limit, reading: Reading, by: By) -> float:
-    """Return by how much what is judged lies beyond the bound; infinite where there is no number."""
+def _excess(limit: Limit, reading: Reading, by: By) -> tuple[float, float]:
+    """Return by how much what is judged lies beyond the bound, and its value; infinite without a number."""
     if reading.value is None:
-        return math.inf
-    ends = (reading.value,) if by == "point" or reading.interval is None else reading.interval
+        return math.inf, math.inf
     sign = 1 if limit.comparison.startswith("<") else -1
-    return max(sign * (end - reading.bound) for end in ends)
+    value = sign * (reading.value - reading.bound)
+    ends = () if by == "point" or reading.interval is None else reading.interval
+    return max((sign * (end - reading.bound) for end in ends), default=value), value
 
 
 def _describe(limit: Limit, reading: Reading, outcome: Judgement, by: By) -> str:
