@@ -24,7 +24,6 @@ from eqaudit.report import (
 )
 from eqaudit.verdict import format_error
 
-UNTOLD: frozenset[Class] = frozenset({"unresolved", "degenerate"})
 MOST_NAMED = 3
 SEED = 0
 """Of the paired bootstrap: the same two reports are always judged alike."""
@@ -165,6 +164,9 @@ CONTEXT: dict[str, Callable[[Report], object]] = {
     "the dtype": lambda report: report.tool.dtype,
     "TF32": lambda report: report.tool.tf32,
     "the device": lambda report: report.tool.device.partition(":")[0],
+    "the list of what was compared": lambda report: ", ".join(
+        error.element for error in report.gating_output.errors
+    ),
     "the judged output": lambda report: report.gating_output.name,
     "the task": _task,
 }
@@ -218,33 +220,37 @@ def _change(
 ) -> Change:
     was, now = pair
     judged, reason = _by_class(was.class_, now.class_)
-    if judged is None and was.value is not None and now.value is not None:
-        worse = (was.value - now.value) if rising else (now.value - was.value)
-        slack = (tolerance + DETERMINISM_LIMIT) * was.value
-        certain = _certain(was.value, now.value, (was.interval, now.interval), paired)
-        judged = "same" if abs(worse) <= slack or not certain else "worse" if worse > 0 else "better"
-        reason = f"{format_error(was.value)} -> {format_error(now.value)}"
-        if was.value:
-            reason += f" ({100 * (now.value / was.value - 1):+.1f} %)"
-        if not certain and abs(worse) > slack:
-            reason += ", within noise"
-    return Change(
-        name, element, was.value, now.value, was.class_, now.class_, judged or "same", reason or "not known"
-    )
+    if judged is None:
+        judged, reason = _by_number(was, now, paired, tolerance, rising=rising)
+    return Change(name, element, was.value, now.value, was.class_, now.class_, judged, reason)
 
 
 def _by_class(was: Class | None, now: Class | None) -> tuple[Judged | None, str]:
     """Judge by class where a number would be rounding or mean nothing; None where numbers decide."""
-    if was is None or now is None:
-        return None, ""
     reason = f"{was} -> {now}"
     if was in HOLDING and now in HOLDING:
         return "same", reason
-    if was in UNTOLD or now in UNTOLD:
-        return ("same" if was in UNTOLD else "worse"), reason
-    if "exact" in {was, now}:
-        return ("worse" if was == "exact" else "better"), reason
-    return None, ""
+    if was == "degenerate":
+        return "same", reason
+    if now == "degenerate" or was == "exact":
+        return "worse", reason
+    return ("better" if now == "exact" else None), reason
+
+
+def _by_number(
+    was: Number, now: Number, paired: Interval | None, tolerance: float, *, rising: bool
+) -> tuple[Judged, str]:
+    reason = f"{format_error(was.value)} -> {format_error(now.value)}"
+    if was.value is None or now.value is None:
+        return ("same" if was.value is None else "worse"), reason
+    if was.value:
+        reason += f" ({100 * (now.value / was.value - 1):+.1f} %)"
+    worse = (was.value - now.value) if rising else (now.value - was.value)
+    if abs(worse) <= (tolerance + DETERMINISM_LIMIT) * was.value:
+        return "same", reason
+    if not _certain(was.value, now.value, (was.interval, now.interval), paired):
+        return "same", f"{reason}, within noise"
+    return ("worse" if worse > 0 else "better"), reason
 
 
 def _certain(was: float, now: float, intervals: tuple[Interval | None, ...], paired: Interval | None) -> bool:

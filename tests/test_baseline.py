@@ -123,12 +123,35 @@ def test_a_difference_that_one_image_makes_is_noise() -> None:
         ("broken", "exact", "better"),
         ("at the floor", "at the floor", "same"),
         ("exact", "degenerate", "worse"),
-        ("unresolved", "broken", "same"),
+        ("degenerate", "broken", "same"),
     ],
 )
 def test_what_is_exact_is_compared_by_class(was: Class, now: Class, judged: str) -> None:
     """3e-8 before and 6e-8 now is nothing; a constant output is no improvement."""
     assert _changes(_report(3e-8, was), _report(6e-8, now))["output.error", "r90"].judged == judged
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "judged"),
+    [(0.3, 0.4, "worse"), (0.4, 0.3, "better"), (0.3, None, "worse"), (None, 0.3, "same")],
+)
+def test_without_a_floor_numbers_still_compare(was: float | None, now: float | None, judged: str) -> None:
+    """Unresolved says that nothing can be told of the floor; of two runs on the same images it can."""
+    before, after = (
+        msgspec.structs.replace(
+            _report(value or 0.0),
+            outputs=[make_layer("output", errors=[make_error("r90", "unresolved", value)], gating=True)],
+        )
+        for value in (was, now)
+    )
+    assert _changes(before, after)["output.error", "r90"].judged == judged
+
+
+def test_limits_may_be_given_in_python() -> None:
+    """As on the command line."""
+    gate = _audit(0.3, limits=("output.error < 1e-6", "verdict >= D1")).gate
+    assert gate is not None
+    assert [check.passed for check in gate.checks[-2:]] == [False, True]
 
 
 def test_dice_and_consistency_are_worse_when_they_are_smaller() -> None:
