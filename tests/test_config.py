@@ -305,3 +305,12 @@ def test_a_limit_knows_the_line_that_set_it(
     ]
     assert cli.main(["check", "--only", "turned"]) == ExitCode.USAGE
     assert "unknown key 'max-error'" in capsys.readouterr().err
+
+
+def test_names_of_checks_are_foreign_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Escapes and markup in them stay text."""
+    (folder / "eqaudit.toml").write_text(r"""[check."[red]\u001b[31m\n|"]""" + '\nmodel = "gone.pt"\n')
+    assert cli.main(["check"]) == ExitCode.CANNOT_RUN
+    shown = capsys.readouterr().out
+    assert r"[red]\x1b[31m\x0a|" in shown
+    assert "\x1b" not in shown

@@ -50,7 +50,7 @@ class CheckedModelFlags(ModelFlags):
     model: Annotated[
         str,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="A TorchScript file or exported program (.pt2), package.module:factory, or file.py:factory; "
             "left out, every check of the configuration.",
             show_default=False,
