@@ -14,6 +14,7 @@ from eqaudit import engine
 from eqaudit.data import array_images, open_images
 from eqaudit.errors import UsageError
 from eqaudit.gate import Limits, judge
+from eqaudit.limits import limited_layers, parse_limit_expression, shorthand_limits
 from eqaudit.loader import load_model, wrap_module
 from eqaudit.plan import (
     AuditPlan,
@@ -49,6 +50,7 @@ def audit(
     taps: Taps = "modules",
     output: str = "",
     max_error: float | None = None,
+    limits: tuple[str, ...] = (),
     device: str = "cpu",
     **inputs: Any,
 ) -> Report:
@@ -82,6 +84,8 @@ def audit(
         Which output is judged; the first when empty.
     max_error
         Allow this relative error instead of asking that the group holds.
+    limits
+        Limits as ``--limit`` takes them: ``("output.error < 1e-3", 'layers["*"].normalised < 0.1')``.
     device
         ``cpu`` or ``cuda[:N]``.
     inputs
@@ -105,6 +109,8 @@ def audit(
     >>> eqaudit.audit(blur, torch.rand(16, 1, 8, 8)).verdict.holds
     'D4'
     """
+    asked = tuple(parse_limit_expression(text, "limits") for text in limits)
+    asked += shorthand_limits(max_error=max_error)
     spec = FileModel("module") if isinstance(model, nn.Module) else parse_model(str(model), [])
     given = isinstance(data, (np.ndarray, torch.Tensor))
     options = InputOptions(**inputs) if given else InputOptions(data=parse_data(str(data)), **inputs)
@@ -120,6 +126,7 @@ def audit(
         layers=layers,
         layouts=tuple(parse_layout(text) for text in layouts),
         taps=taps,
+        limited_layers=limited_layers(asked),
         output=output,
     )
     if targets is not None and not given:
@@ -132,7 +139,7 @@ def audit(
             audited = engine.audit(load_model(spec, where), images, plan, _silent)
         else:
             audited = _audit_module(model, where, images, plan)
-    return judge(audited.report, Limits(max_error))
+    return judge(audited.report, Limits(asked))
 
 
 def _audit_module(model: nn.Module, device: torch.device, images: Any, plan: AuditPlan) -> Audited:

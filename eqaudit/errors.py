@@ -41,6 +41,15 @@ class UsageError(EqauditError):
     exit_code = ExitCode.USAGE
 
 
+class ExpressionError(UsageError):
+    """A text in a small language of ours cannot be read from ``column`` on, which counts from 1."""
+
+    def __init__(self, message: str, hint: str, text: str, column: int) -> None:
+        super().__init__(message, hint)
+        self.text = text
+        self.column = column
+
+
 class ModelError(EqauditError):
     """The model is missing, refused, damaged, or raises when it is called."""
 

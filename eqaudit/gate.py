@@ -6,9 +6,12 @@ from collections import Counter
 
 import msgspec
 
+from eqaudit.baseline import Baseline, compare, judge_changes
 from eqaudit.errors import ExitCode
 from eqaudit.groups import IDENTITY
 from eqaudit.holding import elements_of, holding_groups, names_of
+from eqaudit.judging import By, judge_limit
+from eqaudit.limits import Limit
 from eqaudit.plan import AUTO, AUTO_GROUPS
 from eqaudit.report import DETERMINISM_LIMIT, HOLDING, Gate, GateCheck, Report
 from eqaudit.verdict import conclude, format_error
@@ -18,28 +21,43 @@ CONTROL_LIMIT = 1e-6
 SOUND = ("finite", "deterministic", "depends on input")
 """Names of the checks that any number needs to mean something."""
 
+GROUP_HOLDS = "group holds"
+"""Name of the check that stands where no limit does."""
+
 
 class Limits(msgspec.Struct, frozen=True):
-    """What is allowed: relative errors, shares of chance, and the least share of equal predictions.
+    """What is asked of a report.
 
-    Without ``max_error`` and ``max_normalised_error`` the group must hold on the gating output.
+    Without a limit on the output or its verdict, and without a baseline, the group must hold on the gating
+    output.
     """
 
-    max_error: float | None = None
-    max_normalised_error: float | None = None
-    max_layer_error: float | None = None
-    min_consistency: float | None = None
+    asked: tuple[Limit, ...] = ()
+    by: By = "bound"
+    baseline: Baseline | None = None
 
 
 def judge(report: Report, limits: Limits) -> Report:
-    """Return the report with its verdict and gate."""
+    """Return the report with its verdict and gate.
+
+    Raises
+    ------
+    UsageError
+        A limit is on a layer, an element or a group that was not measured.
+    DataError
+        The baseline is a report of something else.
+    """
     checks = [_finite(report), _deterministic(report), _depends_on_input(report)]
-    checks += [_control(report)] if report.kind == "sweep" else _errors(report, limits)
-    if limits.max_layer_error is not None:
-        checks.append(_layer_errors(report, limits.max_layer_error))
-    if limits.min_consistency is not None:
-        checks.append(_consistency(report, limits.min_consistency))
-    gate = Gate(all(check.passed for check in checks), checks)
+    if report.kind == "sweep":
+        checks.append(_control(report))
+    elif limits.baseline is None and not any(limit.on_output for limit in limits.asked):
+        checks.append(_some_group_holds(report) if report.group.name == AUTO else _holds(report))
+    checks += [judge_limit(report, limit, limits.by) for limit in limits.asked]
+    record = None
+    if limits.baseline is not None and limits.baseline.report is not None:
+        record = compare(limits.baseline, report)
+        checks.append(judge_changes(record))
+    gate = Gate(all(check.passed for check in checks), checks, record)
     return msgspec.structs.replace(report, verdict=conclude(report), gate=gate)
 
 
@@ -112,20 +130,6 @@ def _control(report: Report) -> GateCheck:
     return GateCheck("control", worst, CONTROL_LIMIT, passed, f"the error of {rows} is {format_error(worst)}")
 
 
-def _errors(report: Report, limits: Limits) -> list[GateCheck]:
-    output = report.gating_output
-    checks = []
-    if limits.max_error is not None:
-        errors = {f"{output.name} at {error.element}": error.error for error in output.errors}
-        checks.append(_largest("max error", "error", errors, limits.max_error))
-    if limits.max_normalised_error is not None:
-        shares = {f"{output.name} at {error.element}": error.normalised for error in output.errors}
-        checks.append(
-            _largest("max normalised error", "share of chance", shares, limits.max_normalised_error)
-        )
-    return checks or [_some_group_holds(report) if report.group.name == AUTO else _holds(report)]
-
-
 def _some_group_holds(report: Report) -> GateCheck:
     """Check that any of the groups that ``auto`` tries holds."""
     largest = [group for group in holding_groups(report) if group.moving]
@@ -137,9 +141,7 @@ def _some_group_holds(report: Report) -> GateCheck:
         if largest
         else f"one of {tried} must hold on {report.gating_output.name}: none does"
     )
-    return GateCheck(
-        "group holds", names_of(holding_groups(report)), f"one of {tried}", bool(largest), reason
-    )
+    return GateCheck(GROUP_HOLDS, names_of(holding_groups(report)), f"one of {tried}", bool(largest), reason)
 
 
 def _holds(report: Report) -> GateCheck:
@@ -149,37 +151,5 @@ def _holds(report: Report) -> GateCheck:
     asked = f"{report.group.name} must hold on {report.gating_output.name}"
     reason = f"{asked}: {held} of {len(errors)} elements hold ({counts or 'none measured'})"
     return GateCheck(
-        "group holds", float(held), float(len(errors)), bool(errors) and held == len(errors), reason
-    )
-
-
-def _layer_errors(report: Report, limit: float) -> GateCheck:
-    errors = {
-        f"{layer.name} at {error.element}": error.error for layer in report.layers for error in layer.errors
-    }
-    return _largest("max layer error", "error of a layer", errors, limit)
-
-
-def _largest(name: str, what: str, values: dict[str, float | None], limit: float) -> GateCheck:
-    """Compare the largest value; one that is missing (not finite, or one image) can pass no limit."""
-    missing = next((where for where, value in values.items() if value is None), None)
-    if not values or missing is not None:
-        reason = f"the {what} is not known for {missing}" if missing else f"no {what} was measured"
-        return GateCheck(name, None, limit, False, reason)
-    where, worst = max(values.items(), key=lambda pair: pair[1] or 0.0)
-    passed = worst is not None and worst <= limit
-    reason = f"the largest {what} is {format_error(worst)} ({where}), the limit {format_error(limit)}"
-    return GateCheck(name, worst, limit, passed, reason)
-
-
-def _consistency(report: Report, limit: float) -> GateCheck:
-    rows = report.predictions.by_element if report.predictions else []
-    shares = {row.element: row.consistency for row in rows if row.consistency is not None}
-    if not shares or len(shares) < len(rows):
-        reason = f"{report.gating_output.name} gives no class scores to compare"
-        return GateCheck("min consistency", None, limit, False, reason)
-    element, least = min(shares.items(), key=lambda pair: pair[1])
-    reason = f"the predicted class is kept for {100 * least:.4g} % of the images at {element}"
-    return GateCheck(
-        "min consistency", least, limit, least >= limit, f"{reason}, at least {100 * limit:.4g} % asked"
+        GROUP_HOLDS, float(held), float(len(errors)), bool(errors) and held == len(errors), reason
     )

@@ -150,7 +150,8 @@ class AuditPlan(msgspec.Struct, frozen=True, tag="audit"):
 
     ``angles``, in degrees, make a sweep; without them the elements of ``group`` are measured. The group
     ``auto`` is all of `AUTO_GROUPS`. ``layouts`` fix what the dimensions of layers are. With ``taps``
-    ``operations`` functions called inside modules are layers too.
+    ``operations`` functions called inside modules are layers too. Each of
+    ``limited_layers`` is the pattern of a limit, and must match a layer that is measured.
     """
 
     model: ModelSpec
@@ -164,6 +165,7 @@ class AuditPlan(msgspec.Struct, frozen=True, tag="audit"):
     layers: tuple[str, ...] = ()
     layouts: tuple[LayoutRule, ...] = ()
     taps: Taps = "modules"
+    limited_layers: tuple[str, ...] = ()
     output: str = ""
     command: tuple[str, ...] = ()
 
@@ -223,7 +225,7 @@ def parse_model(text: str, arguments: list[str]) -> ModelSpec:
     """
     if not text:
         raise UsageError("MODEL is empty", "give a file, package.module:factory, or path/to/file.py:factory")
-    if not Path(text).exists():
+    if not _exists(text):
         found = _parse_python(text, _parse_arguments(arguments))
         if found is not None:
             if found.is_file and not Path(found.source).is_file():
@@ -269,7 +271,7 @@ def parse_weights(model: ModelSpec, path: str | None, *, strict: bool) -> ModelS
             "--weights goes with a Python factory, and MODEL is a file",
             "give the code: eqaudit check path/to/file.py:factory --weights FILE",
         )
-    if not Path(path).exists():
+    if not _exists(path):
         raise ModelError(f"no such file of weights: {path}", "check the path after --weights")
     return msgspec.structs.replace(model, weights=WeightsFile(path, strict))
 
@@ -291,7 +293,7 @@ def parse_data(text: str) -> DataSpec:
         if name not in BUILTIN_SETS:
             raise UsageError(f"no built-in images {text!r}", "there are builtin:photos and builtin:tissue")
         return BuiltinData(name)
-    if Path(text).exists():
+    if _exists(text):
         return PathData(text)
     path, _, array = text.rpartition(":")
     if array and Path(path).is_file() and not path.endswith(".py"):
@@ -303,6 +305,13 @@ def parse_data(text: str) -> DataSpec:
         f"no such data: {text}",
         "--data is a folder, a .npy or .npz file, builtin:photos, builtin:tissue, or file.py:function",
     )
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError as error:
+        raise UsageError(f"{path[:80]!r} is no path: {error.strerror}", "give a shorter one") from error
 
 
 def _parse_python(text: str, arguments: dict[str, Any]) -> PythonObject | None:

@@ -621,8 +621,9 @@ def from_json(content: bytes, name: str = "report") -> Report:
         The bytes are no JSON, or no report of this schema; says where.
     """
     try:
+        json.loads(content, object_pairs_hook=_refuse_twice)
         report = msgspec.json.decode(content, type=Report)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise DataError(
             f"{name} is no eqaudit report: {error}", "write one with eqaudit check --json"
         ) from error
@@ -631,6 +632,15 @@ def from_json(content: bytes, name: str = "report") -> Report:
             f"{name} has schema {report.schema!r}, expected {SCHEMA!r}", "use the eqaudit that wrote it"
         )
     return report
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse an object that says something twice: of which a decoder would take the last, without a word."""
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise ValueError(f"the key {key!r} stands twice in one object")
+        seen.add(key)
 
 
 def json_schema() -> dict[str, Any]:

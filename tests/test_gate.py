@@ -4,6 +4,7 @@ from reports import make_error, make_layer, make_report
 
 from eqaudit.errors import ExitCode
 from eqaudit.gate import Limits, exit_code, incomplete, judge
+from eqaudit.limits import shorthand_limits
 from eqaudit.report import Class, ElementError, Report, Skipped
 from eqaudit.verdict import format_error, format_share
 
@@ -13,7 +14,7 @@ def _with_errors(*errors: ElementError) -> Report:
 
 
 def _judged(report: Report, **limits: float) -> Report:
-    return judge(report, Limits(**limits))
+    return judge(report, Limits(shorthand_limits(**limits)))
 
 
 def _passed(report: Report) -> bool:
@@ -39,10 +40,11 @@ def test_by_default_the_group_must_hold_at_every_element(name: Class, holds: boo
 
 
 def test_max_error_replaces_the_demand_that_the_group_holds() -> None:
-    """0.05 everywhere passes a limit of 0.1 and fails one of 0.01; equality passes."""
+    """0.05 everywhere, 0.055 at the upper end of its interval; equality passes."""
     report = _with_errors(*(make_error(name, "approximate", error=0.05) for name in ("r90", "r180", "r270")))
     assert _passed(_judged(report, max_error=0.1))
-    assert _passed(_judged(report, max_error=0.05))
+    assert _passed(_judged(report, max_error=0.05 * 1.1))
+    assert not _passed(_judged(report, max_error=0.05))
     assert not _passed(_judged(report, max_error=0.01))
 
 
@@ -74,17 +76,17 @@ def test_max_layer_error_looks_at_every_layer() -> None:
         make_layer("a", errors=[make_error("r90")]),
         make_layer("b", errors=[make_error("r90", "broken", error=0.7)]),
     ]
-    report = judge(make_report(layers=layers), Limits(max_layer_error=0.5))
+    report = _judged(make_report(layers=layers), max_layer_error=0.5)
     assert not _passed(report)
     assert report.gate is not None
     assert "b at r90" in report.gate.checks[-1].reason
-    assert _passed(judge(make_report(layers=layers), Limits(max_layer_error=0.8)))
+    assert _passed(_judged(make_report(layers=layers), max_layer_error=0.8))
 
 
 def test_min_consistency_needs_class_scores() -> None:
-    """Without predictions the demand is not met."""
-    assert _passed(_judged(make_report(consistency=0.9), min_consistency=0.9))
-    assert not _passed(_judged(make_report(consistency=0.89), min_consistency=0.9))
+    """Without predictions the demand is not met; the lower end of the interval counts, which is 0.5 here."""
+    assert _passed(_judged(make_report(consistency=0.9), min_consistency=0.5))
+    assert not _passed(_judged(make_report(consistency=0.9), min_consistency=0.6))
     assert not _passed(_judged(make_report(consistency=None), min_consistency=0.0))
 
 

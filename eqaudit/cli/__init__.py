@@ -5,18 +5,26 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from eqaudit.cli import check, layers, render, sweep_angles
-from eqaudit.cli.help import Command, Group
+from eqaudit.cli import check, init, layers, render, sweep_angles
+from eqaudit.cli.audits import Asked
+from eqaudit.cli.help import Command, Group, usage_error
 from eqaudit.cli.output import write_error, write_stderr, write_stdout
-from eqaudit.errors import EqauditError, ExitCode, UsageError
+from eqaudit.errors import EqauditError, ExitCode
 from eqaudit.version import __version__
 from eqaudit.worker import InternalError
 
+
+def _run(asked: ExitCode | Asked, **_options: Any) -> ExitCode:
+    """Run what a command made of its options, if it did not end already."""
+    return asked.run() if isinstance(asked, Asked) else asked
+
+
 app = typer.Typer(
+    result_callback=_run,
     name="eqaudit",
     cls=Group,
     help="Audit vision models for equivariance to rotations and reflections.",
@@ -27,6 +35,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(cls=Command, epilog=check.EXAMPLES)(check.check)
+app.command(
+    cls=Command,
+    epilog=init.EXAMPLES,
+    options_metavar="MODEL [OPTIONS OF CHECK]",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(init.init)
 app.command("sweep-angles", cls=Command, epilog=sweep_angles.EXAMPLES)(sweep_angles.sweep_angles)
 app.command(cls=Command, epilog=layers.EXAMPLES)(layers.layers)
 app.command(cls=Command, epilog=render.EXAMPLES)(render.render)
@@ -65,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     except InternalError as error:
         return _report_bug(str(error))
     except Exception as error:  # noqa: BLE001 - an uncaught exception would exit with 1, which reads "gate failed"
-        usage = _usage_error(error)
+        usage = usage_error(error)
         if usage is None:
             return _report_bug(traceback.format_exc())
         write_error(usage)
@@ -76,18 +90,6 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         write_stderr("interrupted: nothing was written")
     return code
-
-
-def _usage_error(error: Exception) -> UsageError | None:
-    """Translate an error of the option parser, whichever copy of click typer brings."""
-    describe = getattr(error, "format_message", None)
-    if describe is None:
-        return None
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "eqaudit"
-    # After a help page that nobody asked for, typer has nothing more to say.
-    message = " ".join(describe().split()) or "no command was given"
-    return UsageError(message, f"see {command} --help")
 
 
 def _report_bug(trace: str) -> int:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import typer
 
 from eqaudit.cli.flags import RunFlags, input_files
+from eqaudit.cli.gating import GateFlags
 from eqaudit.cli.output import (
     check_folder,
     check_output,
@@ -24,8 +24,9 @@ from eqaudit.cli.output import (
 from eqaudit.cli.progress import model_output, progress_bar
 from eqaudit.errors import ExitCode, UsageError
 from eqaudit.gate import Limits, exit_code, incomplete, judge
+from eqaudit.judging import require_measured
 from eqaudit.plan import AuditPlan
-from eqaudit.report import Audited, to_json
+from eqaudit.report import Audited, Report, to_json
 from eqaudit.reporters.base import show
 from eqaudit.reporters.csv_table import per_image_csv, sweep_csv
 from eqaudit.reporters.terminal import render_report, render_verdict
@@ -63,27 +64,70 @@ class Writers:
             write_report(str(self.json), audited.report)
 
 
-def measure(plan: AuditPlan, limits: Limits, writers: Writers, run: RunFlags, *, quiet: bool) -> Audited:
-    """Audit in a process of its own and judge the report."""
-    require_stdout()
-    writers.check(input_files(plan.model, plan.inputs))
-    with progress_bar(quiet=quiet) as on_progress, model_output(verbose=run.verbose) as on_output:
-        audited = run_audit(plan, run.timeout, on_progress, on_output)
-    if audited is None:
-        # Of a torchrun job only the first rank has the report, and writes.
-        raise typer.Exit(ExitCode.PASSED)
-    return msgspec.structs.replace(audited, report=judge(audited.report, limits))
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One audit as it was asked for: what is measured, what is required, and where the report goes."""
 
+    plan: AuditPlan
+    gate: GateFlags
+    limits: Limits
+    writers: Writers
+    process: RunFlags
+    quiet: bool
 
-def finish(audited: Audited, writers: Writers, *, quiet: bool, strict: bool, gate: bool) -> ExitCode:
-    """Write everything and return the code that the audit earned."""
-    report = audited.report
-    writers.write(audited)
-    if writers.json == "-":
-        write_stdout(to_json(report))
-    else:
-        write_stdout((render_verdict if quiet else render_report)(report, stdout_style()))
-    code = exit_code(report, strict=strict, gate=gate)
-    if code == ExitCode.INCOMPLETE:
-        write_stderr("incomplete (--strict): " + show("; ".join(incomplete(report))))
-    return code
+    def __post_init__(self) -> None:
+        """Make sure, before anything is measured, that the limits are on what will be."""
+        require_measured(self.limits.asked, {pose.name: pose.element for pose in self.plan.poses})
+
+    @property
+    def written(self) -> list[str]:
+        """Every path that is written, as it was given."""
+        baseline = self.gate.baseline if self.gate.update_baseline else None
+        paths = [self.writers.json, self.writers.csv, self.writers.plots, baseline]
+        return [path for path in paths if path not in {None, "-"}]
+
+    def run(self) -> ExitCode:
+        """Measure, write everything, and return the code that the audit earned."""
+        audited = self.measure()
+        if audited is None:
+            return ExitCode.PASSED
+        self.write(audited)
+        report = audited.report
+        if self.writers.json == "-":
+            write_stdout(to_json(report))
+        else:
+            write_stdout((render_verdict if self.quiet else render_report)(report, stdout_style()))
+        return self.code(report)
+
+    def measure(self) -> Audited | None:
+        """Audit in a process of its own and judge the report.
+
+        Of a torchrun job only the first rank has the report, and writes; the others get None.
+        """
+        require_stdout()
+        inputs = input_files(self.plan.model, self.plan.inputs)
+        self.gate.check(inputs)
+        self.writers.check(inputs if self.gate.baseline is None else (*inputs, self.gate.baseline))
+        with (
+            progress_bar(quiet=self.quiet) as on_progress,
+            model_output(verbose=self.process.verbose) as on_output,
+        ):
+            audited = run_audit(self.plan, self.process.timeout, on_progress, on_output)
+        if audited is None:
+            return None
+        return msgspec.structs.replace(audited, report=judge(audited.report, self.limits))
+
+    def write(self, audited: Audited) -> None:
+        """Write what was asked for; a report that passes becomes the next baseline, if that was asked for."""
+        self.writers.write(audited)
+        gate = audited.report.gate
+        if self.gate.update_baseline and self.gate.baseline and gate is not None and gate.passed:
+            write_report(self.gate.baseline, audited.report)
+            write_stderr(f"baseline written: {show(self.gate.baseline)}")
+
+    def code(self, report: Report) -> ExitCode:
+        """Return the code that a judged report earns; says what is incomplete."""
+        code = exit_code(report, strict=self.gate.strict, gate=not self.gate.no_gate)
+        if code == ExitCode.INCOMPLETE:
+            write_stderr("incomplete (--strict): " + show("; ".join(incomplete(report))))
+        return code

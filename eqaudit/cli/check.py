@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from eqaudit.cli.audits import Writers, finish, measure
+from eqaudit.cli.audits import Asked, Writers
+from eqaudit.cli.configured import is_left_out, run_configured
 from eqaudit.cli.flags import (
     ImageFlags,
     Json,
     Layouts,
     ModelFlags,
-    NoGate,
     OutputName,
     Plots,
     Quiet,
     RunFlags,
-    Strict,
     TapsFlag,
     TaskFlags,
     TurningFlags,
     command_line,
     with_flags,
 )
-from eqaudit.gate import Limits
-from eqaudit.plan import AuditPlan, parse_group, parse_layout, parse_optional_limit
+from eqaudit.cli.gating import GateFlags, ShorthandFlags
+from eqaudit.errors import ExitCode, UsageError
+from eqaudit.limits import limited_layers
+from eqaudit.plan import AuditPlan, parse_group, parse_layout
 
 EXAMPLES = """Examples:
 
@@ -37,14 +39,46 @@ eqaudit check models.py:make_net --arg width=32 --input-shape 3,96,96 --max-erro
 
 eqaudit check models.py:make_net --weights best.pth --data slides/
 
-eqaudit check resnet.pt --taps operations --layers 'layer1.*'"""
-GATE = "Gate"
+eqaudit check resnet.pt --taps operations --layers 'layer1.*'
+
+eqaudit check model.pt --limit 'output.normalised < 0.1' --limit 'layers["conv*"].error < 1e-3 @ r90,r180'
+
+eqaudit check --only lenet"""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedModelFlags(ModelFlags):
+    """Which model; left out, the models of the configuration."""
+
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A TorchScript file or exported program (.pt2), package.module:factory, or file.py:factory; "
+            "left out, every check of the configuration.",
+            show_default=False,
+        ),
+    ] = ""
 
 
 @with_flags
 def check(
     *,
-    model: ModelFlags,
+    context: typer.Context,
+    model: CheckedModelFlags,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Without MODEL: the configuration; else eqaudit.toml or pyproject.toml, here or above.",
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Without MODEL: only this check of the configuration (repeatable)."
+        ),
+    ] = None,
     group: Annotated[
         str,
         typer.Option(
@@ -61,42 +95,22 @@ def check(
     images: ImageFlags,
     turning: TurningFlags,
     task: TaskFlags,
-    max_error: Annotated[
-        float | None,
-        typer.Option(
-            metavar="E",
-            help="Allow this relative error, instead of asking that the group holds.",
-            rich_help_panel=GATE,
-        ),
-    ] = None,
-    max_normalised_error: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S", help="Allow this share of chance (0.1 is 10 %), likewise.", rich_help_panel=GATE
-        ),
-    ] = None,
-    max_layer_error: Annotated[
-        float | None,
-        typer.Option(
-            metavar="E",
-            help="Also require of every measured layer, under the action found.",
-            rich_help_panel=GATE,
-        ),
-    ] = None,
-    min_consistency: Annotated[
-        float | None,
-        typer.Option(
-            metavar="P", help="Also require this share of equal predictions (0 to 1).", rich_help_panel=GATE
-        ),
-    ] = None,
-    no_gate: NoGate = False,
-    strict: Strict = False,
+    gate: GateFlags,
+    shorthand: ShorthandFlags,
     json: Json = None,
     plots: Plots = None,
     run: RunFlags,
     quiet: Quiet = False,
-) -> int:
-    """Audit MODEL layer by layer under a group of symmetries; exit with 1 when the group does not hold."""
+) -> Asked | ExitCode:
+    """Audit MODEL layer by layer under a group of symmetries; exit with 1 when the group does not hold.
+
+    Without MODEL every check of the configuration runs, each with the options that it names.
+    """
+    if is_left_out(context, "model"):
+        return run_configured(context, config, only or ())
+    if config is not None or only:
+        raise UsageError("--config and --only go without MODEL", "leave MODEL out to run what is configured")
+    limits = gate.parse(shorthand.parse())
     plan = AuditPlan(
         model=model.parse(),
         inputs=images.parse(),
@@ -107,15 +121,8 @@ def check(
         layers=tuple(layers or ()),
         layouts=tuple(parse_layout(text) for text in layout or ()),
         taps=taps,
+        limited_layers=limited_layers(limits.asked),
         output=output or "",
         command=command_line(),
     )
-    limits = Limits(
-        parse_optional_limit("--max-error", max_error),
-        parse_optional_limit("--max-normalised-error", max_normalised_error),
-        parse_optional_limit("--max-layer-error", max_layer_error),
-        parse_optional_limit("--min-consistency", min_consistency, largest=1.0),
-    )
-    writers = Writers(json=json, plots=plots)
-    audited = measure(plan, limits, writers, run, quiet=quiet)
-    return finish(audited, writers, quiet=quiet, strict=strict, gate=not no_gate)
+    return Asked(plan, gate, limits, Writers(json=json, plots=plots), run, quiet)

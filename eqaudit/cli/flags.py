@@ -57,13 +57,6 @@ Json = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; of the report, only the verdict.")]
-NoGate = Annotated[bool, typer.Option("--no-gate", help="Exit with 0 also when the gate fails.")]
-Strict = Annotated[
-    bool,
-    typer.Option(
-        "--strict", help="Exit with 5 when a layer was skipped or not finite, or an image unreadable."
-    ),
-]
 OutputName = Annotated[
     str | None, typer.Option(metavar="NAME", help="Which output is judged; the first when left out.")
 ]
@@ -356,26 +349,27 @@ def input_files(model: ModelSpec, inputs: InputOptions | None = None) -> tuple[s
     return tuple(files)
 
 
-def with_flags(command: Callable[..., int]) -> Callable[..., int]:
+def with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """Let typer see the fields of each parameter that is a group of flags as options of the command."""
     hints = get_type_hints(command, include_extras=True)
-    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    taken = {name: hint for name, hint in hints.items() if name != "return"}
+    groups: dict[str, Any] = {name: hint for name, hint in taken.items() if dataclasses.is_dataclass(hint)}
     parameters = list(_parameters(command, hints, groups))
 
     @functools.wraps(command)
-    def run(**values: Any) -> int:
+    def run(**values: Any) -> Any:
         for name, group in groups.items():
             fields = [field.name for field in dataclasses.fields(group)]
             values[name] = group(**{field: values.pop(field) for field in fields})
         return command(**values)
 
-    run.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
 
 
 def _parameters(
-    command: Callable[..., int], hints: dict[str, Any], groups: dict[str, Any]
+    command: Callable[..., Any], hints: dict[str, Any], groups: dict[str, Any]
 ) -> Iterator[inspect.Parameter]:
     for name, parameter in inspect.signature(command).parameters.items():
         fields = [(name, hints[name], parameter.default)]

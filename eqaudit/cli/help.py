@@ -1,4 +1,4 @@
-"""Help pages, written as every other output is: a full disk or a closed pipe is no bug."""
+"""What the option parser writes: help pages, as every other output is written, and its errors as our own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 from eqaudit.cli.output import collected_stdout
+from eqaudit.errors import UsageError
 
 
 class Group(TyperGroup):
@@ -25,3 +26,15 @@ class Command(TyperCommand):
         """Parse, and write the help page if it was asked for."""
         with collected_stdout():
             return super().parse_args(ctx, args)
+
+
+def usage_error(error: Exception) -> UsageError | None:
+    """Translate an error of the option parser, whichever copy of click typer brings."""
+    describe = getattr(error, "format_message", None)
+    if describe is None:
+        return None
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "eqaudit"
+    # After a help page that nobody asked for, typer has nothing more to say.
+    message = " ".join(describe().split()) or "no command was given"
+    return UsageError(message, f"see {command} --help")

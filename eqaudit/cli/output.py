@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from eqaudit.errors import EqauditError, UsageError
+from eqaudit.errors import EqauditError, ExpressionError, UsageError
 from eqaudit.report import Audited, Report, to_json
 from eqaudit.reporters.base import show
 from eqaudit.reporters.console import Style
@@ -83,6 +83,9 @@ def write_stdout(content: str | bytes) -> None:
         The disk is full or the stream is broken.
     """
     require_stdout()
+    if int(os.environ.get("RANK", "0")):
+        # Of a torchrun job the first rank speaks for all.
+        return
     try:
         if isinstance(content, str):
             encoding = sys.stdout.encoding or "ascii"
@@ -107,8 +110,11 @@ def write_stderr(text: str) -> None:
 
 
 def write_error(error: EqauditError) -> None:
-    """Write an error and what to do next."""
-    write_stderr(f"error: {show(error.message)}" + (f"\n  {show(error.hint)}" if error.hint else ""))
+    """Write an error, the place in a text that it is about, and what to do next."""
+    lines = [f"error: {show(error.message)}"]
+    if isinstance(error, ExpressionError):
+        lines += [f"    {show(error.text)}", f"    {' ' * len(show(error.text[: error.column - 1]))}^"]
+    write_stderr("\n".join([*lines, *([f"  {show(error.hint)}"] if error.hint else [])]))
 
 
 def _silence(descriptor: int) -> None:
@@ -138,7 +144,7 @@ def check_output(path: str, inputs: tuple[str, ...], option: str = "--json") -> 
             raise UsageError(f"{path} cannot be written: no folder {folder}", "make the folder first")
         if target.exists() and not stat.S_ISREG(target.stat().st_mode):
             raise UsageError(f"{path} is no regular file", "name another file")
-        if any(Path(name).exists() and target.exists() and target.samefile(name) for name in inputs):
+        if any(_is_same(target, Path(name)) for name in inputs):
             raise UsageError(
                 f"{path} is an input of this audit and would be overwritten", "name another file"
             )
@@ -149,6 +155,13 @@ def check_output(path: str, inputs: tuple[str, ...], option: str = "--json") -> 
         raise UsageError(
             f"{path} cannot be written: {reason}", "name a file in a folder that you may write to"
         ) from error
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Return whether two paths are, or will be, one file."""
+    if path.exists() and other.exists():
+        return path.samefile(other)
+    return path.resolve() == other.resolve()
 
 
 def check_folder(path: str) -> None:

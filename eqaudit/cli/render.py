@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,8 +15,9 @@ from eqaudit.cli.output import (
     write_stderr,
     write_stdout,
 )
-from eqaudit.errors import DataError, ExitCode
-from eqaudit.report import Audited, from_json
+from eqaudit.cli.saved import read_report
+from eqaudit.errors import ExitCode
+from eqaudit.report import Audited
 from eqaudit.reporters.terminal import render_report, render_verdict
 
 EXAMPLES = """Examples:
@@ -25,8 +25,6 @@ EXAMPLES = """Examples:
 eqaudit render report.json
 
 eqaudit render report.json --plots pictures/"""
-
-LARGEST_REPORT = 1 << 30
 
 
 def render(
@@ -40,22 +38,10 @@ def render(
     require_stdout()
     if plots is not None:
         check_folder(plots)
-    found = from_json(_read(report), report)
+    found = read_report(report)
     if plots is not None:
         write_pictures(plots, Audited(found))
         if found.kind == "sweep":
             write_stderr("worst.png needs the model and its images: only sweep-angles --plots draws it")
     write_stdout((render_verdict if quiet else render_report)(found, stdout_style()))
     return ExitCode.PASSED
-
-
-def _read(path: str) -> bytes:
-    file = Path(path)
-    try:
-        if not file.is_file():
-            raise DataError(f"no such report: {path}", "write one with eqaudit check MODEL --json FILE")
-        if file.stat().st_size > LARGEST_REPORT:
-            raise DataError(f"{path} is too large for a report", "give the JSON file of eqaudit check --json")
-        return file.read_bytes()
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}", "check its permissions") from error

@@ -6,27 +6,26 @@ from typing import Annotated
 
 import typer
 
-from eqaudit.cli.audits import Writers, finish, measure
+from eqaudit.cli.audits import Asked, Writers
 from eqaudit.cli.flags import (
     OUTPUT,
     ImageFlags,
     Json,
     Layouts,
     ModelFlags,
-    NoGate,
     OutputName,
     Plots,
     Quiet,
     RunFlags,
-    Strict,
     TapsFlag,
     TaskFlags,
     TurningFlags,
     command_line,
     with_flags,
 )
+from eqaudit.cli.gating import GateFlags
 from eqaudit.errors import UsageError
-from eqaudit.gate import Limits
+from eqaudit.limits import limited_layers
 from eqaudit.plan import NO_LAYERS, AuditPlan, parse_angles, parse_layout
 
 EXAMPLES = """Examples:
@@ -60,8 +59,7 @@ def sweep_angles(
     images: ImageFlags,
     task: TaskFlags,
     turning: TurningFlags,
-    no_gate: NoGate = False,
-    strict: Strict = False,
+    gate: GateFlags,
     json: Json = None,
     csv: Annotated[
         str | None,
@@ -76,13 +74,14 @@ def sweep_angles(
     plots: Plots = None,
     run: RunFlags,
     quiet: Quiet = False,
-) -> int:
+) -> Asked:
     """Turn the images of a data set by many angles and report what the output of MODEL does.
 
     Exits with 1 when the numbers mean nothing: an output that is random, not finite, or always the same.
     """
     if per_image and csv is None:
         raise UsageError("--per-image goes with --csv", "add --csv FILE")
+    limits = gate.parse()
     plan = AuditPlan(
         model=model.parse(),
         inputs=images.parse(),
@@ -94,9 +93,8 @@ def sweep_angles(
         layers=tuple(layers or (NO_LAYERS,)),
         layouts=tuple(parse_layout(text) for text in layout or ()),
         taps=taps,
+        limited_layers=limited_layers(limits.asked),
         output=output or "",
         command=command_line(),
     )
-    writers = Writers(json, plots, csv, per_image)
-    audited = measure(plan, Limits(), writers, run, quiet=quiet)
-    return finish(audited, writers, quiet=quiet, strict=strict, gate=not no_gate)
+    return Asked(plan, gate, limits, Writers(json, plots, csv, per_image), run, quiet)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import math
 from collections.abc import Mapping
 
@@ -14,6 +13,7 @@ from eqaudit.engine.base import Key, Setting
 from eqaudit.engine.samples import Held, visit_tensors
 from eqaudit.errors import UsageError
 from eqaudit.groups import Element
+from eqaudit.limits import matches
 from eqaudit.loader import AuditModel
 from eqaudit.plan import LayoutRule
 from eqaudit.report import describe_shape
@@ -24,12 +24,6 @@ Layouts = dict[Key, tuple[Layout, ...]]
 
 BETTER_LENGTHS, BETTER_ERROR = 0.65, 0.9
 """How much smaller than under the other reading a misfit must be to say something."""
-
-
-def matches(name: str, pattern: str) -> bool:
-    """Whether the name of a layer is meant by a pattern of the command line."""
-    # The parts of a tuple are named with brackets, which a glob would read as a set of characters.
-    return name == pattern or fnmatch.fnmatchcase(name, pattern)
 
 
 def find_all_layouts(

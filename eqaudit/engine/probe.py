@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 
 from eqaudit.engine.base import Key, Setting, Space
-from eqaudit.engine.layouts import Layouts, find_all_layouts, map_side, matches, why_unknown
+from eqaudit.engine.layouts import Layouts, find_all_layouts, map_side, why_unknown
 from eqaudit.engine.shapes import Choice
 from eqaudit.errors import DataError, ModelError, UsageError
+from eqaudit.limits import matches
 from eqaudit.loader import AuditModel, Feature
 from eqaudit.plan import NO_LAYERS, AuditPlan, Extension, SpaceOptions
 from eqaudit.report import describe_shape
@@ -75,15 +76,16 @@ def make_setting(model: AuditModel, choice: Choice, plan: AuditPlan) -> Setting:
     names = list(dict.fromkeys(feature.name for feature, _ in probe.layers))
     patterns = [pattern for pattern in plan.layers if pattern != NO_LAYERS]
     for pattern in patterns:
-        if not any(matches(name, pattern) for name in names):
-            close = ", ".join(difflib.get_close_matches(pattern, names, n=3) or names[:3])
-            hint = f"there are {close} ... (eqaudit layers lists all)" if names else "the model has no layers"
-            raise UsageError(f"--layers {pattern!r} matches no layer", hint)
+        _find_layer(pattern, names, f"--layers {pattern!r} matches no layer")
 
     def keep(key: Key) -> bool:
         if key[0] == "output" or not plan.layers:
             return True
         return any(matches(key[1], pattern) for pattern in patterns)
+
+    measured = [name for name in names if keep(("layer", name, 0))]
+    for pattern in plan.limited_layers:
+        _find_layer(pattern, measured, f"a limit on layers[{pattern!r}] matches no layer that is measured")
 
     swaps_sides = any(pose.exact and pose.element.quarter_turns % 2 for pose in plan.poses)
     if swaps_sides and choice.shape[1] != choice.shape[2]:
@@ -105,6 +107,13 @@ def make_setting(model: AuditModel, choice: Choice, plan: AuditPlan) -> Setting:
         space=_make_space(plan.space, choice.shape[1:], *_grids(probe, choice.shape[1:], layouts)),
         layouts=layouts,
     )
+
+
+def _find_layer(pattern: str, names: list[str], problem: str) -> None:
+    if not any(matches(name, pattern) for name in names):
+        close = ", ".join(difflib.get_close_matches(pattern, names, n=3) or names[:3])
+        hint = f"there are {close} ... (eqaudit layers lists all)" if names else "no layer is measured"
+        raise UsageError(problem, hint)
 
 
 def _make_space(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from typing import Any
 
 import msgspec
 import numpy as np
 
+from eqaudit.errors import DataError
 from eqaudit.report import PerImage, Report
 
 LARGEST_INLINE = 10_000
@@ -45,6 +47,35 @@ def split_per_image(report: Report, file: str) -> tuple[Report, bytes | None]:
     content = _archive(arrays)
     outside = PerImage([], {}, {}, {}, file, hashlib.sha256(content).hexdigest())
     return msgspec.structs.replace(report, per_image=outside), content
+
+
+def join_per_image(report: Report, content: bytes) -> Report:
+    """Put the values of an archive back into the report that names it: `split_per_image` turned around.
+
+    Raises
+    ------
+    DataError
+        The archive is not the one that the report names, or holds something else.
+    """
+    outside = report.per_image
+    if outside is None or outside.file is None:
+        return report
+    if hashlib.sha256(content).hexdigest() != outside.sha256:
+        raise DataError(f"{outside.file} is not the archive that its report names", "keep the two together")
+    parts: dict[str, dict[str, list[Any]]] = {"output": {}, "predicted": {}, "dice": {}}
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            ids = [str(name) for name in archive["ids"]]
+            for name in set(archive.files) - {"ids"}:
+                part, _, element = name.partition("/")
+                row = archive[name].tolist()
+                parts[part][element] = [None if value != value else value for value in row]  # noqa: PLR0124 - NaN
+    except Exception as error:
+        # NumPy raises errors of many kinds on a damaged archive.
+        raise DataError(f"{outside.file} cannot be read: {error}", "write the report again") from error
+    return msgspec.structs.replace(
+        report, per_image=PerImage(ids, parts["output"], parts["predicted"], parts["dice"])
+    )
 
 
 def _count(values: PerImage) -> int:

@@ -9,11 +9,11 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from eqaudit.gate import SOUND
+from eqaudit.gate import GROUP_HOLDS, SOUND
 from eqaudit.groups import IDENTITY, Group
 from eqaudit.holding import NOTHING, describe_ranges, holding_groups, turns_channels
 from eqaudit.plan import AUTO, AUTO_GROUPS
-from eqaudit.report import Gate, Layer, Model, Report, Resampling, describe_shape
+from eqaudit.report import Gate, GateCheck, Layer, Model, Report, Resampling, describe_shape
 from eqaudit.reporters.base import first_breaking_layer, layer_name, show
 from eqaudit.reporters.console import NARROWEST, Style, render
 from eqaudit.reporters.layer_table import COLOURS, layer_table
@@ -253,13 +253,17 @@ def _gate(report: Report) -> RenderableType:
     if report.gate is None:
         return Text("")
     if report.gate.passed:
-        reasons = [show(check.reason) for check in report.gate.checks if check.name not in SOUND]
+        reasons = [_reason(check) for check in report.gate.checks if check.name not in SOUND]
         return Text.assemble(("PASSED", "bold green"), "  ", "\n        ".join(reasons))
-    failed = [show(check.reason) for check in report.gate.checks if not check.passed]
+    failed = [_reason(check) for check in report.gate.checks if not check.passed]
     text = Text.assemble(("FAILED", "bold red"), "  ", "\n        ".join(failed))
     for hint in _hints(report, report.gate):
         text.append(f"\n  {hint}")
     return text
+
+
+def _reason(check: GateCheck) -> str:
+    return show(check.reason + (f" [{check.source}]" if check.source else ""))
 
 
 def _hints(report: Report, gate: Gate) -> list[str]:
@@ -267,9 +271,9 @@ def _hints(report: Report, gate: Gate) -> list[str]:
     ending = "to see numbers without judging add --no-gate" if judged else "not judged: --no-gate"
     if not _sound(gate):
         return [ending]  # no limit would help
-    hints = []
-    if report.kind == "sweep":
+    if all(check.passed for check in gate.checks if check.name == GROUP_HOLDS):
         return [ending]
+    hints = []
     held = [group.name for group in holding_groups(report) if group.moving and not group.name.startswith("{")]
     if held:
         hints.append(f"{held[0]} holds: to require just that, add  --group {held[0]}")
