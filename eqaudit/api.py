@@ -14,11 +14,12 @@ from eqaudit import engine
 from eqaudit.data import array_images, open_images
 from eqaudit.errors import UsageError
 from eqaudit.gate import Limits, judge
-from eqaudit.loader import load_model, wrap_module
+from eqaudit.loader import copy_module, load_model, wrap_module
 from eqaudit.plan import (
     AuditPlan,
-    FileModel,
     InputOptions,
+    ModelSpec,
+    PythonObject,
     RunOptions,
     SpaceOptions,
     TaskOptions,
@@ -27,6 +28,8 @@ from eqaudit.plan import (
     parse_group,
     parse_layout,
     parse_model,
+    parse_precision,
+    parse_weights,
 )
 from eqaudit.report import Audited, Report
 
@@ -47,6 +50,9 @@ def audit(
     layouts: tuple[str, ...] = (),
     output: str = "",
     max_error: float | None = None,
+    weights: str | Path | None = None,
+    strict_weights: bool = True,
+    dtype: str | torch.dtype | None = None,
     device: str = "cpu",
     **inputs: Any,
 ) -> Report:
@@ -55,7 +61,7 @@ def audit(
     Parameters
     ----------
     model
-        A module (its training mode and device are put back afterwards), or a MODEL as on the command line.
+        A module, which is as before afterwards, or a MODEL as on the command line.
     data
         Float images (N, C, H, W) that reach the model untouched, or a SOURCE as on the command line.
     targets
@@ -78,6 +84,13 @@ def audit(
         Which output is judged; the first when empty.
     max_error
         Allow this relative error instead of asking that the group holds.
+    weights
+        A file of weights, ``.pt``, ``.pth`` or ``.safetensors``: loaded onto a Python MODEL, or onto a copy
+        of the module.
+    strict_weights
+        Whether every tensor must find its place; without, what fits is loaded, and the report says what not.
+    dtype
+        ``float32``, ``float64``, ``bfloat16`` or ``float16``: runs a copy of the model in it.
     device
         ``cpu`` or ``cuda[:N]``.
     inputs
@@ -101,13 +114,15 @@ def audit(
     >>> eqaudit.audit(blur, torch.rand(16, 1, 8, 8)).verdict.holds
     'D4'
     """
-    spec = FileModel("module") if isinstance(model, nn.Module) else parse_model(str(model), [])
+    path = None if weights is None else str(weights)
+    spec = parse_weights(_spec_of(model), path, strict=strict_weights)
+    precision = None if dtype is None else parse_precision(str(dtype).removeprefix("torch."))
     given = isinstance(data, (np.ndarray, torch.Tensor))
     options = InputOptions(**inputs) if given else InputOptions(data=parse_data(str(data)), **inputs)
     plan = AuditPlan(
         model=spec,
         inputs=options,
-        run=RunOptions(device),
+        run=RunOptions(device, dtype=precision),
         group=parse_group(group),
         angles=parse_angles(angles) if angles else (),
         mirror=mirror,
@@ -123,19 +138,29 @@ def audit(
     images = array_images(np.asarray(data), options, truth) if given else open_images(options)
     where = engine.choose_device(plan.run)
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        if not isinstance(model, nn.Module):
-            audited = engine.audit(load_model(spec, where), images, plan, _silent)
-        else:
+        if isinstance(model, nn.Module):
             audited = _audit_module(model, where, images, plan)
+        else:
+            audited = engine.audit(load_model(spec, where), images, plan, _silent)
     return judge(audited.report, Limits(max_error))
 
 
+def _spec_of(model: nn.Module | str | Path) -> ModelSpec:
+    if isinstance(model, nn.Module):
+        return PythonObject(type(model).__module__, type(model).__name__, is_file=False)
+    return parse_model(str(model), [])
+
+
 def _audit_module(model: nn.Module, device: torch.device, images: Any, plan: AuditPlan) -> Audited:
+    name = type(model).__name__
+    weights = plan.model.weights if isinstance(plan.model, PythonObject) else None
+    if weights is not None:
+        model = copy_module(model, name)
     home = next((weight.device for weight in model.parameters()), device)
     # A frozen TorchScript module has no mode.
     training = {module: module.training for module in model.modules() if hasattr(module, "training")}
     try:
-        return engine.audit(wrap_module(model, type(model).__name__, device), images, plan, _silent)
+        return engine.audit(wrap_module(model, name, device, weights), images, plan, _silent)
     finally:
         model.to(home)
         for module, mode in training.items():

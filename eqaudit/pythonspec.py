@@ -28,7 +28,7 @@ def one_line(exception: BaseException) -> str:
 
 
 @contextmanager
-def user_code(spec: PythonObject, error: type[EqauditError]) -> Iterator[None]:
+def user_code(spec: PythonObject | str, error: type[EqauditError]) -> Iterator[None]:
     """Turn whatever the code of ``spec`` raises into one ``error``; KeyboardInterrupt passes."""
     try:
         yield

@@ -13,7 +13,7 @@ from torch import nn
 from eqaudit.errors import ModelError
 from eqaudit.loader.checkpoint import Checkpoint, read_checkpoint
 from eqaudit.loader.pickles import WEIGHTS_WAY_OUT, Opaque, Table, TensorSpec
-from eqaudit.plan import PythonObject, WeightsFile
+from eqaudit.plan import WeightsFile
 from eqaudit.pythonspec import user_code
 from eqaudit.report import describe_shape
 
@@ -62,7 +62,7 @@ class _Fit:
         return "; ".join(f"{len(found)} {kind} ({_few(found)})" for kind, found in named.items() if found)
 
 
-def load_weights(module: nn.Module, spec: PythonObject, file: WeightsFile) -> Loaded:
+def load_weights(module: nn.Module, spec: str, file: WeightsFile) -> Loaded:
     """Read a file of weights, check it whole, and load it onto a module.
 
     Nothing is unpickled. The state dict is the checkpoint itself or lies under one of `STATE_KEYS`; of the
@@ -147,7 +147,7 @@ def _versions(table: Table, prefix: str) -> dict[str, Any]:
 
 def _load(
     module: nn.Module,
-    spec: PythonObject,
+    spec: str,
     given: tuple[Checkpoint, Mapping[str, TensorSpec], dict[str, Any]],
     own: Mapping[str, Any],
 ) -> _Fit:
@@ -182,7 +182,7 @@ def _difference(part: TensorSpec, own: torch.Tensor) -> str:
     return f"{found} in the file, {wanted} in the model"
 
 
-def _check_fit(fit: _Fit, spec: PythonObject, file: WeightsFile, counts: tuple[int, int]) -> None:
+def _check_fit(fit: _Fit, spec: str, file: WeightsFile, counts: tuple[int, int]) -> None:
     given, loaded = counts
     if loaded <= 0:
         raise ModelError(
