@@ -208,8 +208,8 @@ def test_an_object_in_the_place_of_a_weight_is_refused(load: Callable[..., Audit
     state = network().state_dict() | {"0.bias": np.ones(4)}
     with pytest.raises(ModelError, match=r"0\.bias is an object \(numpy\."):
         load(saved(state), strict=False)
-    model = load(saved(network().state_dict() | {"extra": np.ones(4)}))
-    assert "ignored beside them: extra" in model.notes[0]
+    model = load(saved(network().state_dict() | {"extra": np.ones(4), 3: torch.ones(1)}))
+    assert "ignored beside them: extra, 3" in model.notes[0]
 
 
 @pytest.mark.parametrize("new", [True, False])

@@ -83,11 +83,13 @@ def load_weights(module: nn.Module, spec: str, file: WeightsFile) -> Loaded:
     found = _find(checkpoint.content, (), ())
     if found is None:
         raise ModelError(f"{file.path} holds no weights: {_describe(checkpoint.content)}", WEIGHTS_WAY_OUT)
-    specs = {name: part for name, part in found.table.items() if isinstance(part, TensorSpec)}
+    named = {name: part for name, part in found.table.items() if isinstance(name, str)}
+    specs = {name: part for name, part in named.items() if isinstance(part, TensorSpec)}
     with user_code(spec, ModelError):
         own = module.state_dict()
     prefix = _choose_prefix(specs, own)
-    _check_read(found.table, file, {prefix + name for name in own})
+    places = {prefix + name for name, tensor in own.items() if isinstance(tensor, torch.Tensor)}
+    _check_read(named, file, places)
     state = {name[len(prefix) :]: part for name, part in specs.items() if name.startswith(prefix)}
     fit = _load(module, spec, (checkpoint, state, _versions(found.table, prefix)), own)
     loaded = len(state) - len(fit.unexpected) - len(fit.others)
@@ -122,13 +124,13 @@ def _is_weight(name: object, part: object) -> bool:
     )
 
 
-def _check_read(table: Table, file: WeightsFile, names: Collection[str]) -> None:
+def _check_read(table: Mapping[str, Any], file: WeightsFile, places: Collection[str]) -> None:
     """Refuse a state dict with tensors of a kind that is not read, or with something else in their place."""
     for name, part in table.items():
-        if isinstance(part, Opaque) and (part.is_tensor or name in names):
+        if isinstance(part, Opaque) and (part.is_tensor or name in places):
             kind = next((kind for word, kind in _UNREAD.items() if word in part.name), "an object")
             raise ModelError(
-                f"{file.path}: {name} is {kind} ({part.name}), which is not read",
+                f"{file.path}: {name[:80]} is {kind} ({part.name[:80]}), which is not read",
                 "save dense tensors of plain numbers: the weights before quantization, tensor.to_dense()",
             )
 
@@ -140,7 +142,7 @@ def _describe(content: object) -> str:
         ]
         return f"its keys are {_few(keys)}" if content else "it is empty"
     if isinstance(content, Opaque):
-        return f"it is a Python object ({content.name}), which is not made"
+        return f"it is a Python object ({content.name[:80]}), which is not made"
     return "it is a lone tensor" if isinstance(content, TensorSpec) else f"it is {type(content).__name__}"
 
 
