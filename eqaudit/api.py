@@ -15,11 +15,12 @@ from eqaudit.data import array_images, open_images
 from eqaudit.errors import UsageError
 from eqaudit.gate import Limits, judge
 from eqaudit.limits import limited_layers, parse_limit_expression, shorthand_limits
-from eqaudit.loader import load_model, wrap_module
+from eqaudit.loader import copy_module, load_model, wrap_module
 from eqaudit.plan import (
     AuditPlan,
-    FileModel,
     InputOptions,
+    ModelSpec,
+    PythonObject,
     RunOptions,
     SpaceOptions,
     Taps,
@@ -29,6 +30,8 @@ from eqaudit.plan import (
     parse_group,
     parse_layout,
     parse_model,
+    parse_precision,
+    parse_weights,
 )
 from eqaudit.report import Audited, Report
 
@@ -51,6 +54,9 @@ def audit(
     output: str = "",
     max_error: float | None = None,
     limits: tuple[str, ...] = (),
+    weights: str | Path | None = None,
+    strict_weights: bool = True,
+    dtype: str | torch.dtype | None = None,
     device: str = "cpu",
     **inputs: Any,
 ) -> Report:
@@ -59,7 +65,7 @@ def audit(
     Parameters
     ----------
     model
-        A module (its training mode and device are put back afterwards), or a MODEL as on the command line.
+        A module, which is as before afterwards, or a MODEL as on the command line.
     data
         Float images (N, C, H, W) that reach the model untouched, or a SOURCE as on the command line.
     targets
@@ -86,6 +92,13 @@ def audit(
         Allow this relative error instead of asking that the group holds.
     limits
         Limits as ``--limit`` takes them: ``("output.error < 1e-3", 'layers["*"].normalised < 0.1')``.
+    weights
+        A file of weights, ``.pt``, ``.pth`` or ``.safetensors``: loaded onto a Python MODEL, or onto a copy
+        of the module.
+    strict_weights
+        Whether every tensor must find its place; without, what fits is loaded, and the report says what not.
+    dtype
+        ``float32``, ``float64``, ``bfloat16`` or ``float16``: runs a copy of the model in it.
     device
         ``cpu`` or ``cuda[:N]``.
     inputs
@@ -111,13 +124,15 @@ def audit(
     """
     asked = tuple(parse_limit_expression(text, "limits") for text in limits)
     asked += shorthand_limits(max_error=max_error)
-    spec = FileModel("module") if isinstance(model, nn.Module) else parse_model(str(model), [])
+    path = None if weights is None else str(weights)
+    spec = parse_weights(_spec_of(model), path, strict=strict_weights)
+    precision = None if dtype is None else parse_precision(str(dtype).removeprefix("torch."))
     given = isinstance(data, (np.ndarray, torch.Tensor))
     options = InputOptions(**inputs) if given else InputOptions(data=parse_data(str(data)), **inputs)
     plan = AuditPlan(
         model=spec,
         inputs=options,
-        run=RunOptions(device),
+        run=RunOptions(device, dtype=precision),
         group=parse_group(group),
         angles=parse_angles(angles) if angles else (),
         mirror=mirror,
@@ -135,19 +150,29 @@ def audit(
     images = array_images(np.asarray(data), options, truth) if given else open_images(options)
     where = engine.choose_device(plan.run)
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        if not isinstance(model, nn.Module):
-            audited = engine.audit(load_model(spec, where), images, plan, _silent)
-        else:
+        if isinstance(model, nn.Module):
             audited = _audit_module(model, where, images, plan)
+        else:
+            audited = engine.audit(load_model(spec, where), images, plan, _silent)
     return judge(audited.report, Limits(asked))
 
 
+def _spec_of(model: nn.Module | str | Path) -> ModelSpec:
+    if isinstance(model, nn.Module):
+        return PythonObject(type(model).__module__, type(model).__name__, is_file=False)
+    return parse_model(str(model), [])
+
+
 def _audit_module(model: nn.Module, device: torch.device, images: Any, plan: AuditPlan) -> Audited:
+    name = type(model).__name__
+    weights = plan.model.weights if isinstance(plan.model, PythonObject) else None
+    if weights is not None:
+        model = copy_module(model, name)
     home = next((weight.device for weight in model.parameters()), device)
     # A frozen TorchScript module has no mode.
     training = {module: module.training for module in model.modules() if hasattr(module, "training")}
     try:
-        return engine.audit(wrap_module(model, type(model).__name__, device), images, plan, _silent)
+        return engine.audit(wrap_module(model, name, device, weights), images, plan, _silent)
     finally:
         model.to(home)
         for module, mode in training.items():

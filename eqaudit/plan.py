@@ -5,7 +5,7 @@ import math
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import msgspec
 
@@ -274,6 +274,14 @@ def parse_weights(model: ModelSpec, path: str | None, *, strict: bool) -> ModelS
     if not _exists(path):
         raise ModelError(f"no such file of weights: {path}", "check the path after --weights")
     return msgspec.structs.replace(model, weights=WeightsFile(path, strict))
+
+
+def parse_precision(text: str) -> Precision:
+    """Check the name of a floating type; raises UsageError for one that no model is run in."""
+    for known in get_args(Precision):
+        if text == known:
+            return cast(Precision, known)
+    raise UsageError(f"no precision {text!r}", f"there are {', '.join(get_args(Precision))}")
 
 
 def parse_data(text: str) -> DataSpec:

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from eqaudit.errors import EqauditError
+from eqaudit.failures import explain
 from eqaudit.plan import PythonObject
 
 MESSAGE_LIMIT = 300
@@ -28,14 +29,20 @@ def one_line(exception: BaseException) -> str:
 
 
 @contextmanager
-def user_code(spec: PythonObject, error: type[EqauditError]) -> Iterator[None]:
+def user_code(spec: PythonObject | str, error: type[EqauditError]) -> Iterator[None]:
     """Turn whatever the code of ``spec`` raises into one ``error``; KeyboardInterrupt passes."""
     try:
         yield
     except (Exception, SystemExit) as exception:
-        raise error(
-            f"in {spec}: {one_line(exception)}", "run that code by itself to see where it fails"
-        ) from (exception)
+        folders = [Path.cwd()]
+        if isinstance(spec, PythonObject) and spec.is_file:
+            folders.insert(0, Path(spec.source).resolve().parent)
+        cause, hint = explain(exception, folders) or (
+            exception,
+            "run that code by itself to see where it fails",
+        )
+        said = one_line(exception) + ("" if cause is exception else f" ({one_line(cause)})")
+        raise error(f"in {spec}: {said}", hint) from exception
 
 
 def import_object(spec: PythonObject, error: type[EqauditError]) -> Any:

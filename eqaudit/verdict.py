@@ -32,6 +32,8 @@ from eqaudit.report import (
     Verdict,
 )
 
+USUAL_PRECISION = "float32"
+
 
 def conclude(report: Report) -> Verdict:
     """Return the verdict on the gating output: holding elements are exact or at the floor."""
@@ -80,7 +82,7 @@ def _sentence(report: Report, ranges: list[LayerRange]) -> str:
     largest = [candidate for candidate in holding_groups(report) if candidate.moving]
     if not largest:
         return f"No group holds, though {_listing(moved)} does{_before(ranges)}{_worst(failing)}."
-    exact, resampled = _holding(errors, largest)
+    exact, resampled = _holding(report, largest)
     said = "; ".join(part for part in (exact, resampled) if part) + _turning(report.gating_output)
     if not failing:
         return f"{said}."
@@ -97,7 +99,7 @@ def _auto_sentence(report: Report, ranges: list[LayerRange]) -> str:
     if not largest:
         failing = [error for error in errors if error.class_ not in HOLDING]
         return f"Not equivariant: none of {tried} holds{_before(ranges)}{_worst(failing)}."
-    exact, resampled = _holding(errors, largest)
+    exact, resampled = _holding(report, largest)
     said = f"{resampled}, {exact} among it" if exact and resampled else exact or resampled
     verb = "holds is" if len(largest) == 1 else "hold are"
     ending = f"{_turning(report.gating_output)}{_next(errors, largest)}"
@@ -122,18 +124,20 @@ def _next(errors: list[ElementError], largest: list[Group]) -> str:
     return f"; {'next, ' if further else ''}{group.name} {how} ({number})"
 
 
-def _holding(errors: list[ElementError], largest: list[Group]) -> tuple[str, str]:
+def _holding(report: Report, largest: list[Group]) -> tuple[str, str]:
     """Say which groups hold exactly, and which as far as resampling can tell; empty for none."""
+    errors, precision = report.gating_output.errors, report.tool.dtype
+    where = "" if precision == USUAL_PRECISION else f" in {precision}"
     kept = {str(element) for candidate in largest for element in candidate.moving}
     exact = [error for error in errors if error.element in kept and error.class_ == "exact"]
     resampled = [error for error in errors if error.element in kept and error.class_ == "at the floor"]
     if not resampled:
-        return f"{names_of(largest)} exactly ({_range(exact)})", ""
+        return f"{names_of(largest)} exactly ({_range(exact)}{where})", ""
     said = f"{names_of(largest)} at the floor ({_range(resampled)}{_floors(resampled)})"
     inner = [candidate for group in largest for candidate in group.subgroups() if _is_exact(candidate)]
     if not exact or not inner[0].moving:
         return "", said
-    return f"{inner[0].name} exactly ({_range(exact)})", said
+    return f"{inner[0].name} exactly ({_range(exact)}{where})", said
 
 
 def _turning(output: Output) -> str:

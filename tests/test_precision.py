@@ -19,6 +19,7 @@ from eqaudit.loader import AuditModel, load_model, wrap_module
 from eqaudit.metrics import Measured, Rerun, classify, doubtful
 from eqaudit.plan import AuditPlan, FileModel, InputOptions, Precision, RunOptions, parse_model
 from eqaudit.report import Report
+from eqaudit.verdict import conclude
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "models"
 CPU = torch.device("cpu")
@@ -91,6 +92,50 @@ def test_a_plain_network_fails_by_the_same_amount_in_every_precision() -> None:
         assert len({error.class_ for error in same}) == 1
         assert same[0].class_ != "exact"
         assert [error.error for error in same] == pytest.approx([same[0].error] * 4, rel=0.1)
+
+
+class Added(nn.Module):
+    """A convolution with the four turns of its kernels, added up one after the other: exactly C4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 3, 3, 3, generator=torch.Generator().manual_seed(3)))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Add in an order that a turned image changes."""
+        turned = [torch.rot90(self.weight, k, [2, 3]) for k in range(4)]
+        total = torch.relu(torch.conv2d(image, turned[0], padding=1))
+        for weight in turned[1:]:
+            total = total + torch.relu(torch.conv2d(image, weight, padding=1))
+        return total
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_sums_in_another_order_err_by_the_rounding_of_the_precision(dtype: Precision) -> None:
+    """Where the roundings do not turn with the image it errs by 1e-3 to 1e-2 in bfloat16, and is exact."""
+    report = measured(wrap_module(Added(), "added", CPU), dtype)
+    errors = [error.error or 0.0 for error in report.outputs[0].errors]
+    low, high = {"bfloat16": (1e-3, 1e-2), "float16": (1e-4, 1e-3)}[dtype]
+    assert low < min(errors) <= max(errors) < high
+    assert {error.class_ for error in report.outputs[0].errors} == {"exact"}
+    assert max(error.float64_error or 0.0 for error in report.outputs[0].errors) < 1e-12
+    sentence = conclude(report).sentence
+    assert sentence.startswith("C4 exactly (")
+    assert sentence.endswith(f" in {dtype}).")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
+def test_a_model_that_is_stored_in_a_precision_runs_in_it(dtype: Precision) -> None:
+    """It gets images in its own precision, which the report names; mixed weights decide nothing."""
+    module = Added().to(getattr(torch, dtype))
+    report = measured(wrap_module(module, "added", CPU), None)
+    assert report.tool.dtype == dtype
+    assert {error.class_ for error in report.outputs[0].errors} == {"exact"}
+    assert measured(wrap_module(module, "added", CPU), "float32").tool.dtype == "float32"
+    mixed = nn.Conv2d(3, 2, 3)
+    mixed.unused = nn.Parameter(torch.ones(1, dtype=getattr(torch, dtype)))
+    inputs = InputOptions(input_shape=SHAPE)
+    assert convert(wrap_module(mixed, "m", CPU), None, inputs, RunOptions())[0].dtype is None
 
 
 def test_half_precision_does_not_hide_an_error() -> None:

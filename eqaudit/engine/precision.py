@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 
 from eqaudit.data import Images
 from eqaudit.engine.shapes import BATCHES, Choice, choose_shape
 from eqaudit.errors import ModelError
 from eqaudit.loader import AuditModel, Feature
-from eqaudit.plan import InputOptions, RunOptions
+from eqaudit.plan import InputOptions, Precision, RunOptions
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -33,7 +35,7 @@ def is_coarse(model: AuditModel) -> bool:
 def convert(
     model: AuditModel, images: Images | None, inputs: InputOptions, options: RunOptions
 ) -> tuple[AuditModel, Choice]:
-    """Return the model in the precision that is asked for, and the input shape.
+    """Return the model in the precision that is asked for, else in its own, and the input shape.
 
     The shape of a model in half precision is found in float32, so that an operation that has no half
     precision is not taken for a shape that the model refuses.
@@ -45,16 +47,23 @@ def convert(
     ModelError
         The model cannot be converted, or has an operation that does not exist in that precision.
     """
-    if options.dtype is None:
+    name = options.dtype or _own_precision(model)
+    if name is None:
         return model, choose_shape(model, images, inputs)
-    dtype = getattr(torch, options.dtype)
+    dtype = getattr(torch, name)
     plain = model.cast(torch.float32 if dtype in HALVES else dtype)
     choice = choose_shape(plain, images, inputs)
     if dtype not in HALVES:
         return plain, choice
     converted = model.cast(dtype)
-    _try(converted, choice, options.dtype)
+    _try(converted, choice, name)
     return converted, choice
+
+
+def _own_precision(model: AuditModel) -> Precision | None:
+    """Return what all weights are stored in where it is not float32; images in float32 would not fit them."""
+    found = {str(weight.dtype).removeprefix("torch.") for weight in model.runner.weights()} or {"float32"}
+    return next((name for name in get_args(Precision) if found == {name} and name != "float32"), None)
 
 
 def _try(model: AuditModel, choice: Choice, name: str) -> None:

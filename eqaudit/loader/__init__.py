@@ -7,15 +7,16 @@ from torch import nn
 
 from eqaudit.loader.archive import read_model_file
 from eqaudit.loader.base import AuditModel, Feature, Tap, describe, same_memory
-from eqaudit.loader.eager import make_module, wrap_eager
+from eqaudit.loader.eager import copy_module, make_module, wrap_eager
 from eqaudit.loader.torchscript import load_torchscript, wrap_torchscript
 from eqaudit.loader.weights import load_weights
-from eqaudit.plan import FileModel, ModelSpec, PythonObject, Taps
+from eqaudit.plan import FileModel, ModelSpec, PythonObject, Taps, WeightsFile
 
 __all__ = [
     "AuditModel",
     "Feature",
     "Tap",
+    "copy_module",
     "describe",
     "load_model",
     "same_memory",
@@ -36,16 +37,7 @@ def load_model(spec: ModelSpec, device: torch.device) -> AuditModel:
         case FileModel(path):
             return _load_file(path, device)
         case PythonObject():
-            return _load_python(spec, device)
-
-
-def _load_python(spec: PythonObject, device: torch.device) -> AuditModel:
-    module = make_module(spec)
-    if spec.weights is None:
-        return wrap_module(module, str(spec), device)
-    loaded = load_weights(module, spec, spec.weights)
-    model = wrap_module(module, str(spec), device)
-    return dataclasses.replace(model, notes=(*model.notes, *loaded.notes), weights_sha256=loaded.sha256)
+            return wrap_module(make_module(spec), str(spec), device, spec.weights)
 
 
 def _load_file(path: str, device: torch.device) -> AuditModel:
@@ -68,8 +60,23 @@ def with_taps(model: AuditModel, taps: Taps) -> AuditModel:
     return dataclasses.replace(model, runner=OperationsRunner(model.runner))
 
 
-def wrap_module(module: nn.Module, spec: str, device: torch.device) -> AuditModel:
-    """Make a module in memory ready to be measured, also one that is TorchScript already."""
+def wrap_module(
+    module: nn.Module, spec: str, device: torch.device, weights: WeightsFile | None = None
+) -> AuditModel:
+    """Make a module in memory ready to be measured, also one that is TorchScript already.
+
+    It is changed: ``weights`` are loaded onto it, it is put in eval mode and moved to the device.
+
+    Raises
+    ------
+    ModelError
+        The weights are refused or damaged, or do not fit.
+    """
+    loaded = load_weights(module, spec, weights) if weights else None
     if isinstance(module, torch.jit.ScriptModule):
-        return wrap_torchscript(module, spec, device)
-    return wrap_eager(module, spec, device)
+        model = wrap_torchscript(module, spec, device)
+    else:
+        model = wrap_eager(module, spec, device)
+    if loaded is None:
+        return model
+    return dataclasses.replace(model, notes=(*model.notes, *loaded.notes), weights_sha256=loaded.sha256)

@@ -12,23 +12,35 @@ from eqaudit.errors import ModelError
 from eqaudit.loader.archive import read_bytes
 from eqaudit.loader.kinds import AGAIN, WAY_OUT, Finding, describe, describe_zip, is_safetensors, is_zip
 from eqaudit.loader.limits import LIMITS
-from eqaudit.loader.pickles import WEIGHTS_WAY_OUT, StorageSpec, TensorSpec, read_pickle
+from eqaudit.loader.pickles import PROTOCOLS, WEIGHTS_WAY_OUT, Declared, StorageSpec, TensorSpec, read_pickle
 from eqaudit.loader.safetensors import read_safetensors
 from eqaudit.loader.zipped import read_directory, unpack_entry
 
 _LEGACY_MAGIC: Final = 0x1950A86A20F9469CFC6C
-_LEGACY_HEAD: Final = b"\x80\x02\x8a\n" + _LEGACY_MAGIC.to_bytes(10, "little") + b"."
+_LEGACY_NUMBER: Final = b"\x8a\n" + _LEGACY_MAGIC.to_bytes(10, "little") + b"."
+_LEGACY_HEADS: Final = (
+    *(bytes([0x80, protocol]) + _LEGACY_NUMBER for protocol in PROTOCOLS),
+    # From protocol 4 on in a frame.
+    *(
+        bytes([0x80, protocol, 0x95, len(_LEGACY_NUMBER)]) + bytes(7) + _LEGACY_NUMBER
+        for protocol in PROTOCOLS
+    ),
+)
 _LEGACY_PROTOCOL: Final = 1001
 _COUNT_BYTES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A file of weights that passed every check: what it holds, and the bytes of its storages."""
+    """A file of weights that passed every check: what it holds, and the bytes of its storages.
+
+    ``foreign`` are the names of Python objects that lie beside the weights and were not made.
+    """
 
     sha256: str
     content: Any
     records: dict[str, bytearray]
+    foreign: tuple[str, ...] = ()
 
     def tensor(self, spec: TensorSpec) -> torch.Tensor:
         """Return a tensor that views the bytes of the file."""
@@ -53,17 +65,18 @@ def read_checkpoint(path: str) -> Checkpoint:
     """
     try:
         data = read_bytes(path, _refuse)
-        content, records = _read(data)
+        declared = Declared()
+        content, records = _read(data, declared)
     except ModelError as error:
         hint = WEIGHTS_WAY_OUT if error.hint == WAY_OUT else error.hint
         raise ModelError(f"{path}: {error.message}", hint or AGAIN) from error
     except MemoryError as error:
         raise ModelError(f"{path}: too large for the memory of this machine") from error
-    return Checkpoint(hashlib.sha256(data).hexdigest(), content, records)
+    return Checkpoint(hashlib.sha256(data).hexdigest(), content, records, tuple(declared.foreign))
 
 
 def _refuse(head: bytes, size: int) -> Finding | None:
-    known = is_zip(head) or head.startswith(_LEGACY_HEAD) or is_safetensors(head, size)
+    known = is_zip(head) or head.startswith(_LEGACY_HEADS) or is_safetensors(head, size)
     return None if known or _is_cut_safetensors(head) else describe(head, size)
 
 
@@ -72,15 +85,15 @@ def _is_cut_safetensors(head: bytes) -> bool:
     return head[5:10] == b'\0\0\0{"'
 
 
-def _read(data: bytearray) -> tuple[Any, dict[str, bytearray]]:
+def _read(data: bytearray, declared: Declared) -> tuple[Any, dict[str, bytearray]]:
     if is_zip(data):
-        return _read_zip(data)
-    if data.startswith(_LEGACY_HEAD):
-        return _read_legacy(data)
+        return _read_zip(data, declared)
+    if data.startswith(_LEGACY_HEADS):
+        return _read_legacy(data, declared)
     return read_safetensors(data)
 
 
-def _read_zip(data: bytearray) -> tuple[Any, dict[str, bytearray]]:
+def _read_zip(data: bytearray, declared: Declared) -> tuple[Any, dict[str, bytearray]]:
     entries = {entry.name.partition("/")[2]: entry for entry in read_directory(data) if not entry.is_folder}
     finding = describe_zip({name.lower() for name in entries})
     if finding:
@@ -92,11 +105,10 @@ def _read_zip(data: bytearray) -> tuple[Any, dict[str, bytearray]]:
     unpacked = {name: unpack_entry(data, entry) for name, entry in entries.items()}
     if unpacked.get("byteorder", b"little") != b"little":
         raise ModelError("byteorder is not little: weights of another byte order are not read")
-    storages: dict[str, StorageSpec] = {}
-    content, end = read_pickle(unpacked["data.pkl"], 0, storages)
+    content, end = read_pickle(unpacked["data.pkl"], 0, declared)
     if end != len(unpacked["data.pkl"]):
         raise ModelError("damaged: bytes follow the pickle in data.pkl")
-    return content, {key: _record(unpacked, storage) for key, storage in storages.items()}
+    return content, {key: _record(unpacked, storage) for key, storage in declared.storages.items()}
 
 
 def _record(unpacked: dict[str, bytes], storage: StorageSpec) -> bytearray:
@@ -110,13 +122,12 @@ def _record(unpacked: dict[str, bytes], storage: StorageSpec) -> bytearray:
     return bytearray(found)
 
 
-def _read_legacy(data: bytearray) -> tuple[Any, dict[str, bytearray]]:
+def _read_legacy(data: bytearray, declared: Declared) -> tuple[Any, dict[str, bytearray]]:
     """Read five pickles (magic number, protocol, system, content, storage keys), then the storages."""
-    at, values = 0, []
-    storages: dict[str, StorageSpec] = {}
+    at, values, storages = 0, [], declared.storages
     for _ in range(5):
         start = at
-        value, at = read_pickle(data, start, storages)
+        value, at = read_pickle(data, start, declared)
         if at - start > LIMITS.pickle_bytes:
             raise ModelError(f"too large: a pickle of {at - start} bytes, limit {LIMITS.pickle_bytes}")
         values.append(value)

@@ -21,7 +21,7 @@ from eqaudit.loader.base import (
     run_with_hooks,
 )
 from eqaudit.plan import PythonObject
-from eqaudit.pythonspec import import_object, user_code
+from eqaudit.pythonspec import import_object, one_line, user_code
 
 
 class EagerRunner(Runner):
@@ -45,8 +45,7 @@ class EagerRunner(Runner):
 
     def cast(self, dtype: torch.dtype) -> EagerRunner:
         """Return a copy in another floating type."""
-        with torch.no_grad():
-            return EagerRunner(copy.deepcopy(self.module).to(dtype))
+        return EagerRunner(_copy(self.module).to(dtype))
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return parameters and buffers by name."""
@@ -67,19 +66,49 @@ def wrap_eager(module: nn.Module, spec: str, device: torch.device) -> AuditModel
     return AuditModel(spec, "python", None, EagerRunner(module.eval().to(device)), device)
 
 
-def make_module(spec: PythonObject) -> nn.Module:
-    """Call a factory, instantiate a class, or take an instance.
+def _copy(module: nn.Module) -> nn.Module:
+    """Copy a module.
+
+    What it computed from its parameters and kept (the weight of ``weight_norm``) is no leaf of autograd,
+    which torch refuses to copy: of that the value is copied.
+    """
+    kept = [value for part in module.modules() for value in vars(part).values()]
+    tensors = [value for value in kept if isinstance(value, torch.Tensor) and not value.is_leaf]
+    # Of a scripted module autograd would take the copies for results of a computation.
+    with torch.no_grad():
+        return copy.deepcopy(module, {id(tensor): tensor.detach().clone() for tensor in tensors})
+
+
+def copy_module(module: nn.Module, name: str) -> nn.Module:
+    """Copy a module that belongs to somebody else, so that it stays as it is.
 
     Raises
     ------
     ModelError
-        The code cannot be imported, raises, or gives no ``torch.nn.Module``.
+        It cannot be copied.
+    """
+    try:
+        return _copy(module)
+    except Exception as error:
+        raise ModelError(
+            f"{name} cannot be copied: {one_line(error)}",
+            "name a function that makes the model",
+        ) from error
+
+
+def make_module(spec: PythonObject) -> nn.Module:
+    """Call a factory, instantiate a class, or copy an instance, which stays as it is.
+
+    Raises
+    ------
+    ModelError
+        The code cannot be imported, raises, or gives no ``torch.nn.Module``; an instance cannot be copied.
     """
     found = import_object(spec, ModelError)
     if isinstance(found, nn.Module):
         if spec.arguments:
             raise ModelError(f"{spec} is a module already: it takes no --arg", "leave --arg out")
-        return found
+        return copy_module(found, str(spec))
     if not callable(found):
         raise ModelError(
             f"{spec} is {type(found).__name__}, no factory and no module",

@@ -15,6 +15,10 @@ WAY_OUT: Final = (
     "give the code that builds the model, path/to/file.py:factory, "
     "or save it with torch.export.save or torch.jit.script(model).save(...)"
 )
+_OBJECTS_NEED_CODE: Final = (
+    "if a state dict is in it: eqaudit check path/to/file.py:factory --weights FILE; "
+    "else save the model with torch.export.save"
+)
 EXPORT_AGAIN: Final = "export the model again and save it with torch.export.save"
 WEIGHTS_NEED_CODE: Final = "give the code too: eqaudit check path/to/file.py:factory --weights FILE"
 AGAIN: Final = "copy, download or save the file again"
@@ -81,9 +85,11 @@ def describe(head: bytes, size: int) -> Finding:
 def describe_pickle(data: bytes) -> Finding:
     """Tell weights from pickled objects by the names in a pickle, without unpickling it."""
     others = sorted(name for name in set(_names(data)) if not _WEIGHTS_ONLY.fullmatch(name))
+    tensors = b"_rebuild_" in data
     if others:
-        return f"is a pickle of Python objects ({others[0][:80]}): refused, nothing is unpickled", WAY_OUT
-    if b"_rebuild_" in data:
+        message = f"is a pickle of Python objects ({others[0][:80]}): refused, nothing is unpickled"
+        return message, _OBJECTS_NEED_CODE if tensors else WAY_OUT
+    if tensors:
         message = "holds pickled weights only (a state dict): refused, nothing is unpickled"
         return message, WEIGHTS_NEED_CODE
     return "is a pickle, not a model: refused, nothing is unpickled", WAY_OUT
@@ -131,16 +137,22 @@ def describe_samples(data: bytes) -> str | None:
 def _names(data: bytes) -> Iterator[str]:
     """Yield the globals that the pickles in `data` name, as far as they can be read."""
     stream = io.BytesIO(data)
-    strings: list[str] = []
     try:
         for _ in range(_PICKLES_IN_LEGACY_SAVE):
+            strings: list[str] = []
+            memo: dict[object, str] = {}
+            top = ""
             for opcode, argument, _position in pickletools.genops(stream):
+                if "PUT" in opcode.name or opcode.name == "MEMOIZE":
+                    memo[len(memo) if argument is None else argument] = top
+                    continue
                 if opcode.name in {"GLOBAL", "INST"}:
                     yield str(argument).replace(" ", ".")
                 elif opcode.name == "STACK_GLOBAL":
-                    yield ".".join(strings[-2:])
-                elif isinstance(argument, str):
-                    strings = [*strings[-1:], argument]
+                    yield ".".join(strings)
+                found = memo.get(argument) if "GET" in opcode.name else argument
+                top = found if isinstance(found, str) else ""
+                strings = [*strings[-1:], top] if top else strings
     except Exception:  # noqa: BLE001 - the file is refused all the same; the names only word the refusal
         return
 

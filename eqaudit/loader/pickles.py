@@ -1,14 +1,15 @@
 """Read the pickle of a checkpoint as data: tensors and plain values; nothing is imported, called or built.
 
-Only what ``torch.save`` writes for weights is understood. A name outside of the list below is refused, so a
-file that would run code where somebody else unpickles it does not pass here as weights.
+Only the opcodes that ``torch.save`` writes are understood. What is no tensor and no plain value is left out:
+known by name, never made. Names of functions that run code are refused, so that a file which would do so
+where somebody else unpickles it does not pass here as weights.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
@@ -16,62 +17,25 @@ import torch
 from eqaudit.errors import ModelError
 from eqaudit.loader.limits import LIMITS
 from eqaudit.loader.machine import PickleMachine, RefusedError
+from eqaudit.loader.names import (
+    DICTIONARIES,
+    DTYPES,
+    KNOWN,
+    QUANTIZED,
+    REBUILD_SUBCLASS,
+    REBUILD_TYPED,
+    REBUILDS,
+    RUNS_CODE,
+    STORAGES,
+    UNREAD_TENSOR,
+    WRAPPERS,
+)
 
 WEIGHTS_WAY_OUT: Final = "save the weights with torch.save(model.state_dict(), FILE), or as safetensors"
-_PROTOCOL: Final = 2
+PROTOCOLS: Final = range(2, 6)
+_PROTOCOL_MARK: Final = 0x80
 _MOST_DIMENSIONS: Final = 64
 
-_STORAGES: Final = {
-    "torch.BoolStorage": torch.bool,
-    "torch.ByteStorage": torch.uint8,
-    "torch.CharStorage": torch.int8,
-    "torch.ShortStorage": torch.int16,
-    "torch.IntStorage": torch.int32,
-    "torch.LongStorage": torch.int64,
-    "torch.HalfStorage": torch.float16,
-    "torch.BFloat16Storage": torch.bfloat16,
-    "torch.FloatStorage": torch.float32,
-    "torch.DoubleStorage": torch.float64,
-    "torch.ComplexFloatStorage": torch.complex64,
-    "torch.ComplexDoubleStorage": torch.complex128,
-    "torch.storage.UntypedStorage": torch.uint8,
-}
-_DTYPES: Final = {
-    f"torch.{name}": getattr(torch, name)
-    for name in (
-        *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
-        *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),
-        *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
-    )
-}
-_REBUILD: Final = "torch._utils._rebuild_tensor_v2"
-_REBUILD_TYPED: Final = "torch._utils._rebuild_tensor_v3"
-_WRAPPERS: Final = frozenset(
-    {"torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"},
-)
-_REBUILD_SUBCLASS: Final = "torch._tensor._rebuild_from_type_v2"
-_DICTIONARIES: Final = frozenset({"collections.OrderedDict", "collections.defaultdict"})
-_OPAQUE: Final = frozenset(
-    f"{module}.{name}"
-    for module, names in {
-        "builtins": ("set", "frozenset", "dict", "list", "int", "float", "complex", "bytearray", "slice"),
-        "__builtin__": ("set", "frozenset", "dict", "list", "int", "float", "complex", "bytearray", "slice"),
-        "_codecs": ("encode",),
-        "argparse": ("Namespace",),
-        "collections": ("Counter",),
-        "numpy": ("dtype", "ndarray"),
-        "numpy.core.multiarray": ("scalar", "_reconstruct"),
-        "numpy._core.multiarray": ("scalar", "_reconstruct"),
-        "pathlib": ("Path", "PosixPath", "WindowsPath", "PurePosixPath"),
-        "torch": ("Size", "device", "Tensor"),
-        "torch.nn.parameter": ("Parameter", "Buffer"),
-    }.items()
-    for name in names
-)
-"""What often stands beside weights. A call of one leaves an `Opaque`: it is known by name only."""
-_NAMES: Final = frozenset(
-    {*_STORAGES, *_DTYPES, _REBUILD, _REBUILD_TYPED, *_WRAPPERS, _REBUILD_SUBCLASS, *_DICTIONARIES, *_OPAQUE}
-)
 _PLAIN_KEYS: Final = (str, int, float, bool, type(None))
 
 
@@ -102,9 +66,14 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """A value that was not made."""
+    """A value that was not made: what would have been called for it."""
 
     name: str
+
+    @property
+    def is_tensor(self) -> bool:
+        """Whether it is a tensor of a kind that is not read."""
+        return self.name.startswith(UNREAD_TENSOR)
 
 
 class Table(dict[Any, Any]):
@@ -118,8 +87,16 @@ class _Name:
     text: str
 
 
-def read_pickle(data: bytes | bytearray, start: int, storages: dict[str, StorageSpec]) -> tuple[Any, int]:
-    """Read one pickle of protocol 2.
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What the pickles of a file declare: storages by key, and what else they name, in order."""
+
+    storages: dict[str, StorageSpec] = field(default_factory=dict)
+    foreign: dict[str, None] = field(default_factory=dict)
+
+
+def read_pickle(data: bytes | bytearray, start: int, declared: Declared) -> tuple[Any, int]:
+    """Read one pickle of protocols 2 to 5.
 
     Parameters
     ----------
@@ -127,24 +104,25 @@ def read_pickle(data: bytes | bytearray, start: int, storages: dict[str, Storage
         Holds the pickle.
     start
         Where it starts.
-    storages
-        Receives every storage that it declares, by key.
+    declared
+        Receives every storage that it declares, and every name that says what was left out.
 
     Returns
     -------
     tuple
-        The value (dictionaries as `Table`, tensors as `TensorSpec`), and where the pickle ends.
+        The value (dictionaries as `Table`, tensors as `TensorSpec`, what was not made as `Opaque`), and where
+        the pickle ends.
 
     Raises
     ------
     ModelError
-        It is damaged, or names what no weights need.
+        It is damaged, or names what runs code.
     """
-    reader = _Reader(data, start, storages)
+    reader = _Reader(data, start, declared)
     try:
         return reader.read(), reader.at
     except RefusedError as error:
-        raise ModelError(str(error), WEIGHTS_WAY_OUT) from error
+        raise ModelError(str(error), error.hint or WEIGHTS_WAY_OUT) from error
     except Exception as error:
         raise ModelError(f"damaged pickle ({type(error).__name__})") from error
 
@@ -152,14 +130,14 @@ def read_pickle(data: bytes | bytearray, start: int, storages: dict[str, Storage
 class _Reader(PickleMachine[Any]):
     """Reads a pickle of weights into inert values."""
 
-    def __init__(self, data: bytes | bytearray, start: int, storages: dict[str, StorageSpec]) -> None:
+    def __init__(self, data: bytes | bytearray, start: int, declared: Declared) -> None:
         super().__init__(data, start)
-        self.storages = storages
+        self.declared = declared
 
     def read(self) -> Any:
-        if bytes(self.data[self.at : self.at + 2]) != bytes([0x80, _PROTOCOL]):
-            raise RefusedError("not a pickle of protocol 2, which torch.save writes")
-        self.at += 2
+        mark, protocol = self.bytes(2)
+        if mark != _PROTOCOL_MARK or protocol not in PROTOCOLS:
+            raise RefusedError("not a pickle of protocols 2 to 5, which torch.save writes")
         self.step_to_end(_STEPS, "which torch.save does not write; nothing was unpickled")
         (value,) = self.stack
         return value
@@ -172,12 +150,22 @@ class _Reader(PickleMachine[Any]):
 
     def line(self) -> str:
         end = self.data.index(b"\n", self.at, self.at + LIMITS.name_bytes)
-        return self.bytes(end + 1 - self.at)[:-1].decode("ascii")
+        return self.bytes(end + 1 - self.at)[:-1].decode()
 
-    def find(self) -> None:
-        name = f"{self.line()}.{self.line()}"
-        if name not in _NAMES:
-            raise RefusedError(f"the pickle names {name[:80]}: refused, nothing is unpickled")
+    def text(self, length: str) -> None:
+        self.push(self.bytes(self.number(length)).decode(errors="replace"))
+
+    def find(self, module: Any, attribute: Any) -> None:
+        name = f"{module}.{attribute}"
+        if not isinstance(module, str) or not isinstance(attribute, str):
+            raise RefusedError("a name in it is no text")
+        if RUNS_CODE.fullmatch(name):
+            raise RefusedError(
+                f"the pickle names {name[:80]}, which runs code where it is unpickled: refused",
+                "trust no other reader with this file; ask its author for the weights as safetensors",
+            )
+        if name not in KNOWN:
+            self.declared.foreign[name] = None
         self.push(_Name(name))
 
     def append(self, items: list[Any]) -> None:
@@ -197,10 +185,17 @@ class _Reader(PickleMachine[Any]):
         self.push(target)
 
     def call(self) -> None:
-        name, arguments = self.pop_many(2)
-        if not isinstance(name, _Name) or not isinstance(arguments, tuple):
+        function, arguments = self.pop_many(2)
+        if isinstance(function, Opaque):
+            self.push(function)
+        elif isinstance(function, _Name) and isinstance(arguments, tuple):
+            self.push(_call(function.text, arguments))
+        else:
             raise RefusedError("it calls what is no function")
-        self.push(_call(name.text, arguments))
+
+    def call_with_keywords(self) -> None:
+        self.pop()
+        self.call()
 
     def build(self) -> None:
         target, state = self.pop_many(2)
@@ -211,31 +206,38 @@ class _Reader(PickleMachine[Any]):
             raise RefusedError("it gives a state to what has none")
         self.push(target)
 
-    def storage(self) -> None:
-        word, dtype, key, _location, count, *view = self.pop()
-        found = _STORAGES.get(dtype.text) if isinstance(dtype, _Name) else None
-        if word != "storage" or found is None or not isinstance(key, str) or view not in ([], [None]):
+    def persistent(self) -> None:
+        word, *parts = self.pop()
+        if word == "module":
+            # The old format keeps the source text beside the class of a module.
+            self.push(parts[0])
+        else:
+            self.storage(word, *parts)
+
+    def storage(self, word: Any, dtype: Any, key: Any, _location: Any, count: Any, *view: Any) -> None:
+        found = STORAGES.get(dtype.text) if isinstance(dtype, _Name) else None
+        if word != "storage" or found is None or not isinstance(key, str) or any(view):
             raise RefusedError("a storage in it is of no known type")
         storage = StorageSpec(key, found, _index(count))
-        if self.storages.setdefault(key, storage) != storage:
+        if self.declared.storages.setdefault(key, storage) != storage:
             raise RefusedError(f"storage {key} is declared twice, differently")
         self.push(storage)
 
 
 def _call(name: str, arguments: Sequence[Any]) -> Any:
-    if name == _REBUILD:
+    if name in REBUILDS:
         _check_plain(arguments[6:])
         return _tensor(arguments[0], None, *arguments[1:4])
-    if name == _REBUILD_TYPED:
+    if name == REBUILD_TYPED:
         _check_plain(arguments[7:])
         dtype = arguments[6]
-        return _tensor(arguments[0], _DTYPES[dtype.text], *arguments[1:4])
-    if name in _WRAPPERS:
+        return _tensor(arguments[0], DTYPES[dtype.text], *arguments[1:4])
+    if name in WRAPPERS:
         return arguments[0]
-    if name == _REBUILD_SUBCLASS:
+    if name == REBUILD_SUBCLASS:
         function, _kind, inner, _state = arguments
         return _call(function.text, inner) if function.text != name else Opaque(name)
-    if name in _DICTIONARIES:
+    if name in DICTIONARIES:
         return _dictionary(arguments[0]) if arguments and isinstance(arguments[0], list) else Table()
     return Opaque(name)
 
@@ -266,8 +268,8 @@ def _index(value: Any) -> int:
 
 
 def _tensor(storage: Any, dtype: torch.dtype | None, offset: Any, size: Any, stride: Any) -> TensorSpec:
-    if not isinstance(storage, StorageSpec):
-        raise RefusedError("a tensor in it has no storage")
+    if not isinstance(storage, StorageSpec) or storage.dtype in QUANTIZED:
+        raise RefusedError("a tensor in it has no storage of plain numbers")
     if len(size) != len(stride) or len(size) > _MOST_DIMENSIONS:
         raise RefusedError(f"a tensor in storage {storage.key} has an impossible shape")
     shape, steps = tuple(map(_index, size)), tuple(map(_index, stride))
@@ -287,8 +289,12 @@ def _put(reader: _Reader, index: int) -> None:
     reader.memo[index] = reader.stack[-1]
 
 
-_STEPS: Final[dict[int, Callable[[_Reader], None]]] = {
-    ord("c"): _Reader.find,
+_STEPS: Final[dict[int, Callable[[_Reader], object]]] = {
+    ord("c"): lambda reader: reader.find(reader.line(), reader.line()),
+    0x93: lambda reader: reader.find(*reader.pop_many(2)),
+    # Frames are for readers that read ahead.
+    0x95: lambda reader: reader.number("<Q"),
+    0x94: lambda reader: _put(reader, len(reader.memo)),
     ord("q"): lambda reader: _put(reader, reader.number("<B")),
     ord("r"): lambda reader: _put(reader, reader.number("<I")),
     ord("h"): lambda reader: reader.push(reader.memo[reader.number("<B")]),
@@ -300,9 +306,18 @@ _STEPS: Final[dict[int, Callable[[_Reader], None]]] = {
     0x8A: lambda reader: reader.push(
         int.from_bytes(reader.bytes(reader.number("<B")), "little", signed=True)
     ),
-    ord("X"): lambda reader: reader.push(reader.bytes(reader.number("<I")).decode()),
+    # Longer integers count nothing in a checkpoint, and are slow to read and to print.
+    0x8B: lambda reader: reader.push(Opaque(f"int of {len(reader.bytes(reader.number('<I')))} bytes")),
+    0x8C: lambda reader: reader.text("<B"),
+    ord("X"): lambda reader: reader.text("<I"),
+    0x8D: lambda reader: reader.text("<Q"),
+    ord("C"): lambda reader: reader.push(reader.bytes(reader.number("<B"))),
+    ord("B"): lambda reader: reader.push(reader.bytes(reader.number("<I"))),
+    0x8E: lambda reader: reader.push(reader.bytes(reader.number("<Q"))),
+    0x96: lambda reader: reader.push(reader.bytes(reader.number("<Q"))),
     # Python 2 wrote its strings so.
     ord("U"): lambda reader: reader.push(reader.bytes(reader.number("<B")).decode("latin-1")),
+    ord("T"): lambda reader: reader.push(reader.bytes(reader.number("<I")).decode("latin-1")),
     0x88: lambda reader: reader.push(True),
     0x89: lambda reader: reader.push(False),
     ord("N"): lambda reader: reader.push(None),
@@ -314,12 +329,19 @@ _STEPS: Final[dict[int, Callable[[_Reader], None]]] = {
     0x85: lambda reader: reader.push(tuple(reader.pop_many(1))),
     0x86: lambda reader: reader.push(tuple(reader.pop_many(2))),
     0x87: lambda reader: reader.push(tuple(reader.pop_many(3))),
+    # What a tuple inside itself leaves behind.
+    ord("0"): _Reader.pop,
+    ord("1"): _Reader.since_mark,
+    0x8F: lambda reader: reader.push(Opaque("builtins.set")),
+    0x90: lambda reader: reader.append(reader.since_mark()),
+    0x91: lambda reader: reader.push(Opaque(f"frozenset of {len(reader.since_mark())}")),
     ord("a"): lambda reader: reader.append(reader.pop_many(1)),
     ord("e"): lambda reader: reader.append(reader.since_mark()),
     ord("s"): lambda reader: reader.set_items(reader.pop_many(2)),
     ord("u"): lambda reader: reader.set_items(reader.since_mark()),
     0x81: _Reader.call,
+    0x92: _Reader.call_with_keywords,
     ord("R"): _Reader.call,
     ord("b"): _Reader.build,
-    ord("Q"): _Reader.storage,
+    ord("Q"): _Reader.persistent,
 }

@@ -13,7 +13,7 @@ from torch import nn
 from eqaudit.errors import ModelError
 from eqaudit.loader.checkpoint import Checkpoint, read_checkpoint
 from eqaudit.loader.pickles import WEIGHTS_WAY_OUT, Opaque, Table, TensorSpec
-from eqaudit.plan import PythonObject, WeightsFile
+from eqaudit.plan import WeightsFile
 from eqaudit.pythonspec import user_code
 from eqaudit.report import describe_shape
 
@@ -24,6 +24,12 @@ STATE_KEYS: Final = (
 """Where training scripts keep the weights, in the order of preference: averaged ones come last."""
 PREFIXES: Final = ("module.", "_orig_mod.", "model.", "net.", "network.")
 """What wrappers put before every name: data parallel, compiled, and trainers' own modules."""
+_UNREAD: Final = {
+    "qtensor": "a quantized tensor",
+    "sparse": "a sparse tensor",
+    "nested": "a nested tensor",
+    "meta_tensor": "a tensor without values",
+}
 _DEEPEST: Final = 3
 _SHOWN: Final = 3
 
@@ -62,7 +68,7 @@ class _Fit:
         return "; ".join(f"{len(found)} {kind} ({_few(found)})" for kind, found in named.items() if found)
 
 
-def load_weights(module: nn.Module, spec: PythonObject, file: WeightsFile) -> Loaded:
+def load_weights(module: nn.Module, spec: str, file: WeightsFile) -> Loaded:
     """Read a file of weights, check it whole, and load it onto a module.
 
     Nothing is unpickled. The state dict is the checkpoint itself or lies under one of `STATE_KEYS`; of the
@@ -77,16 +83,22 @@ def load_weights(module: nn.Module, spec: PythonObject, file: WeightsFile) -> Lo
     found = _find(checkpoint.content, (), ())
     if found is None:
         raise ModelError(f"{file.path} holds no weights: {_describe(checkpoint.content)}", WEIGHTS_WAY_OUT)
-    specs = {name: part for name, part in found.table.items() if _is_weight(name, part)}
+    named = {name: part for name, part in found.table.items() if isinstance(name, str)}
+    specs = {name: part for name, part in named.items() if isinstance(part, TensorSpec)}
     with user_code(spec, ModelError):
         own = module.state_dict()
     prefix = _choose_prefix(specs, own)
+    places = {prefix + name for name, tensor in own.items() if isinstance(tensor, torch.Tensor)}
+    _check_read(named, file, places)
     state = {name[len(prefix) :]: part for name, part in specs.items() if name.startswith(prefix)}
     fit = _load(module, spec, (checkpoint, state, _versions(found.table, prefix)), own)
     loaded = len(state) - len(fit.unexpected) - len(fit.others)
     fit.unexpected.extend(name for name in specs if not name.startswith(prefix))
     _check_fit(fit, spec, file, (len(specs), loaded))
-    return Loaded(checkpoint.sha256, tuple(_notes(file, found, specs, prefix, fit)))
+    notes = [*_notes(file, found, specs, prefix, fit)]
+    if checkpoint.foreign:
+        notes.append(f"Python objects beside the weights were left out, not made: {_few(checkpoint.foreign)}")
+    return Loaded(checkpoint.sha256, tuple(notes))
 
 
 def _find(content: object, path: tuple[str, ...], beside: tuple[str, ...]) -> _Found | None:
@@ -107,14 +119,31 @@ def _find(content: object, path: tuple[str, ...], beside: tuple[str, ...]) -> _F
 
 
 def _is_weight(name: object, part: object) -> bool:
-    return isinstance(name, str) and isinstance(part, TensorSpec)
+    return isinstance(name, str) and (
+        isinstance(part, TensorSpec) or (isinstance(part, Opaque) and part.is_tensor)
+    )
+
+
+def _check_read(table: Mapping[str, Any], file: WeightsFile, places: Collection[str]) -> None:
+    """Refuse a state dict with tensors of a kind that is not read, or with something else in their place."""
+    for name, part in table.items():
+        if isinstance(part, Opaque) and (part.is_tensor or name in places):
+            kind = next((kind for word, kind in _UNREAD.items() if word in part.name), "an object")
+            raise ModelError(
+                f"{file.path}: {name[:80]} is {kind} ({part.name[:80]}), which is not read",
+                "save dense tensors of plain numbers: the weights before quantization, tensor.to_dense()",
+            )
 
 
 def _describe(content: object) -> str:
     if isinstance(content, Table):
-        return f"its keys are {_few([str(key) for key in content])}" if content else "it is empty"
-    kinds = {TensorSpec: "a lone tensor", Opaque: "a Python object"}
-    return f"it is {kinds.get(type(content), type(content).__name__)}"
+        keys = [
+            f"{key} ({part.name})" if isinstance(part, Opaque) else str(key) for key, part in content.items()
+        ]
+        return f"its keys are {_few(keys)}" if content else "it is empty"
+    if isinstance(content, Opaque):
+        return f"it is a Python object ({content.name[:80]}), which is not made"
+    return "it is a lone tensor" if isinstance(content, TensorSpec) else f"it is {type(content).__name__}"
 
 
 def _choose_prefix(names: Collection[str], own: Collection[str]) -> str:
@@ -147,7 +176,7 @@ def _versions(table: Table, prefix: str) -> dict[str, Any]:
 
 def _load(
     module: nn.Module,
-    spec: PythonObject,
+    spec: str,
     given: tuple[Checkpoint, Mapping[str, TensorSpec], dict[str, Any]],
     own: Mapping[str, Any],
 ) -> _Fit:
@@ -182,7 +211,7 @@ def _difference(part: TensorSpec, own: torch.Tensor) -> str:
     return f"{found} in the file, {wanted} in the model"
 
 
-def _check_fit(fit: _Fit, spec: PythonObject, file: WeightsFile, counts: tuple[int, int]) -> None:
+def _check_fit(fit: _Fit, spec: str, file: WeightsFile, counts: tuple[int, int]) -> None:
     given, loaded = counts
     if loaded <= 0:
         raise ModelError(
