@@ -25,8 +25,8 @@ from eqaudit.errors import ExitCode, UsageError
 from eqaudit.gate import Limits, exit_code, incomplete, judge
 from eqaudit.plan import AuditPlan
 from eqaudit.report import Audited, to_json
-from eqaudit.reporters.base import show
 from eqaudit.reporters.csv_table import per_image_csv, sweep_csv
+from eqaudit.reporters.escape import show
 from eqaudit.reporters.terminal import render_report, render_verdict
 from eqaudit.worker import run_audit
 

@@ -15,8 +15,8 @@ from typing import TextIO
 
 from eqaudit.errors import EqauditError, UsageError
 from eqaudit.report import Audited, Report, to_json
-from eqaudit.reporters.base import show
 from eqaudit.reporters.console import Style
+from eqaudit.reporters.escape import show
 
 TEMPORARY_PREFIX = ".eqaudit-"
 DEFAULT_WIDTH = 80

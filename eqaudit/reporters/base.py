@@ -1,4 +1,4 @@
-"""What reporters share: foreign text made safe, numbers and classes put in words."""
+"""What reporters share: names and classes of layers put in words."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from eqaudit.groups import Group
 from eqaudit.holding import full_name, turns_channels
 from eqaudit.plan import AUTO
 from eqaudit.report import HOLDING, ElementError, Layer, Report
+from eqaudit.reporters.escape import shorten, show
 
 SEVERITY = ("exact", "at the floor", "approximate", "unresolved", "degenerate", "broken")
 NOT_PLAIN = "not plain"
@@ -16,30 +17,12 @@ Rows = Sequence[tuple[Layer, frozenset[str]]]
 """Layers, then outputs, each with the elements at which it is excused; see `layer_rows`."""
 
 
-def show(text: str) -> str:
-    r"""Return foreign text on one line: what cannot be printed is written as an escape.
-
-    Names of layers, files and messages may hold terminal escapes, line breaks or marks that turn the
-    direction of writing.
-
-    Examples
-    --------
-    >>> show("conv\x1b[31m")
-    'conv\\x1b[31m'
-    """
-    return "".join(character if character.isprintable() else _escape(character) for character in text)
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if code < 0x100:  # noqa: PLR2004 - two hexadecimal digits
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"  # noqa: PLR2004 - four
-
-
 def layer_name(layer: Layer) -> str:
-    """Return the name of a layer; later calls of the same module are numbered: ``conv1#1``."""
-    return show(full_name(layer))
+    """Return the name of a layer; later calls of the same module are numbered: ``conv1#1``.
+
+    What is too long for any table is cut in the middle.
+    """
+    return shorten(show(full_name(layer)))
 
 
 def describe_asked(report: Report) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from eqaudit.holding import full_name
 from eqaudit.report import ActionPicture, Report
-from eqaudit.reporters.base import show
+from eqaudit.reporters.escape import show
 from eqaudit.reporters.figures import DOTS_PER_INCH, new_figure, set_title, wrap
 
 Matrix = NDArray[np.float32]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from eqaudit.report import Dense, ElementConsistency, Estimate, Predictions, Report
 from eqaudit.reporters.angles import Angles, angle_rows
-from eqaudit.reporters.base import show
+from eqaudit.reporters.escape import show
 from eqaudit.reporters.figures import (
     BLUE,
     GREEN,

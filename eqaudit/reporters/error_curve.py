@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from eqaudit.report import ElementError, Report
 from eqaudit.reporters.angles import Angles, angle_rows
-from eqaudit.reporters.base import show
+from eqaudit.reporters.escape import show
 from eqaudit.reporters.figures import (
     MARKS,
     PAGE_WIDTH,

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from eqaudit.report import Report
-from eqaudit.reporters.base import NOT_PLAIN, Rows, layer_name, show
+from eqaudit.reporters.base import NOT_PLAIN, Rows, layer_name
+from eqaudit.reporters.escape import show
 
 DOTS_PER_INCH = 150
 PAGE_WIDTH = 7.0

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from eqaudit.report import ElementError, Predictions, Report
 from eqaudit.reporters.angles import Angles, angle_rows
-from eqaudit.reporters.base import Rows, describe_asked, describe_measured, layer_name, layer_rows, show
+from eqaudit.reporters.base import Rows, describe_asked, describe_measured, layer_name, layer_rows
+from eqaudit.reporters.escape import show
 from eqaudit.reporters.figures import (
     PAGE_WIDTH,
     describe_row,

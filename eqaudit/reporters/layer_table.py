@@ -17,10 +17,10 @@ from eqaudit.reporters.base import (
     SEVERITY,
     layer_name,
     layer_rows,
-    show,
     shown_class,
     worst_error,
 )
+from eqaudit.reporters.escape import show
 from eqaudit.reporters.poses import COLOURS as CLASS_COLOURS
 from eqaudit.verdict import describe_fields, format_error, format_share
 

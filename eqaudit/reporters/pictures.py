@@ -15,11 +15,11 @@ from eqaudit.reporters.base import (
     describe_measured,
     layer_name,
     layer_rows,
-    show,
     shown_class,
     worst_error,
 )
 from eqaudit.reporters.channel_pictures import draw_channels, recorded_actions
+from eqaudit.reporters.escape import show
 from eqaudit.reporters.figures import (
     MARKS,
     longest_name,

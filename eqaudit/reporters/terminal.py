@@ -14,8 +14,9 @@ from eqaudit.groups import IDENTITY, Group
 from eqaudit.holding import NOTHING, describe_ranges, holding_groups, turns_channels
 from eqaudit.plan import AUTO, AUTO_GROUPS
 from eqaudit.report import Gate, Layer, Model, Report, Resampling, describe_shape
-from eqaudit.reporters.base import first_breaking_layer, layer_name, show
+from eqaudit.reporters.base import first_breaking_layer, layer_name
 from eqaudit.reporters.console import NARROWEST, Style, render
+from eqaudit.reporters.escape import show
 from eqaudit.reporters.layer_table import COLOURS, layer_table
 from eqaudit.reporters.poses import class_table, percent, pose_table
 from eqaudit.verdict import describe_elements, format_error, format_share

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from eqaudit.report import Panel, PanelImage, Report
-from eqaudit.reporters.base import show
+from eqaudit.reporters.escape import show
 from eqaudit.reporters.figures import BLUE, PAGE_WIDTH, VERMILION, new_figure, set_title, tidy, wrap
 
 INPUTS, DIFFERENCE = 2, 5
