@@ -13,6 +13,7 @@ from eqaudit.cli import check, layers, render, sweep_angles
 from eqaudit.cli.help import Command, Group
 from eqaudit.cli.output import write_error, write_stderr, write_stdout
 from eqaudit.errors import EqauditError, ExitCode, UsageError
+from eqaudit.reporters.escape import show
 from eqaudit.version import __version__
 from eqaudit.worker import InternalError
 
@@ -91,7 +92,7 @@ def _usage_error(error: Exception) -> UsageError | None:
 
 
 def _report_bug(trace: str) -> int:
-    write_stderr(trace.rstrip())
+    write_stderr("\n".join(show(line) for line in trace.splitlines()))
     write_stderr(
         f"error: this is a bug of eqaudit {__version__} (Python {sys.version.split()[0]})\n"
         "  please report it with the lines above and the command"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import msgspec
 
 from eqaudit.cli.flags import RunFlags, input_files
+from eqaudit.cli.github import tell_github
 from eqaudit.cli.output import (
+    OutputError,
     check_folder,
     check_output,
     per_image_path,
@@ -21,34 +25,67 @@ from eqaudit.cli.output import (
     write_stdout,
 )
 from eqaudit.cli.progress import model_output, progress_bar
-from eqaudit.errors import ExitCode, UsageError
+from eqaudit.errors import EqauditError, ExitCode, UsageError
 from eqaudit.gate import Limits, exit_code, incomplete, judge
 from eqaudit.plan import AuditPlan
-from eqaudit.report import Audited, to_json
+from eqaudit.report import Audited, Outcome, replace_text, to_json
 from eqaudit.reporters.csv_table import per_image_csv, sweep_csv
-from eqaudit.reporters.escape import show
+from eqaudit.reporters.escape import hide_home, show
+from eqaudit.reporters.junit import render_junit
+from eqaudit.reporters.markdown import render_markdown
 from eqaudit.reporters.terminal import render_report, render_verdict
 from eqaudit.worker import run_audit
+
+KINDS: dict[str, Callable[[Sequence[Outcome]], bytes]] = {"junit": render_junit, "markdown": render_markdown}
+"""Reports on the outcome of one or several checks, by the name that ``--report`` knows them by."""
+
+
+def parse_reports(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Read ``KIND=FILE`` as a kind of report and where it goes.
+
+    Raises
+    ------
+    UsageError
+        The kind is unknown, or no file is named.
+    """
+    found = []
+    for text in texts:
+        kind, _, path = text.partition("=")
+        if kind not in KINDS or path in {"", "-"}:
+            raise UsageError(
+                f"--report {text!r} is no KIND=FILE",
+                f"as in --report junit=equivariance.xml; of {', '.join(KINDS)}",
+            )
+        found.append((kind, path))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
 class Writers:
-    """Where a report goes beside the terminal; None for nowhere."""
+    """Where a report goes beside the terminal; None for nowhere. ``reports`` are kinds and files."""
 
     json: str | None = None
     plots: str | None = None
     csv: str | None = None
     per_image: bool = False
+    reports: tuple[tuple[str, str], ...] = ()
 
     def check(self, inputs: tuple[str, ...]) -> None:
-        """Make sure, before anything is measured, that each can be written, and over none of the inputs."""
+        """Make sure, before anything is measured, that each can be written, and over none of the others."""
+        files: list[tuple[str, str]] = []
         if self.json not in {None, "-"}:
-            check_output(str(self.json), inputs)
-            check_output(per_image_path(str(self.json)), inputs)
+            files += [("--json", str(self.json)), ("--json", per_image_path(str(self.json)))]
         if self.csv is not None:
-            check_output(self.csv, inputs, option="--csv")
-            if self.json not in {None, "-"} and Path(self.csv).resolve() == Path(str(self.json)).resolve():
-                raise UsageError(f"--json and --csv both write {self.csv}", "give each a file of its own")
+            files.append(("--csv", self.csv))
+        taken: dict[Path, str] = {}
+        for option, path in [*files, *((f"--report {kind}", path) for kind, path in self.reports)]:
+            check_output(path, inputs, option)
+            place = Path(path).resolve()
+            if place in taken:
+                raise UsageError(
+                    f"{taken[place]} and {option} both write {path}", "give each a file of its own"
+                )
+            taken[place] = option
         if self.plots is not None:
             check_folder(self.plots)
 
@@ -61,20 +98,44 @@ class Writers:
         if self.json not in {None, "-"}:
             write_report(str(self.json), audited.report)
 
+    def write_reports(self, outcomes: Sequence[Outcome]) -> None:
+        """Write the reports on all checks."""
+        for kind, path in self.reports:
+            write_file(path, KINDS[kind](outcomes))
+
+    def write_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Write the reports on all checks, and tell the CI job that this is, if it is one."""
+        shown = [msgspec.structs.replace(outcome, error=hide_home(outcome.error)) for outcome in outcomes]
+        tell_github(shown)
+        self.write_reports(shown)
+
 
 def measure(plan: AuditPlan, limits: Limits, writers: Writers, run: RunFlags, *, quiet: bool) -> Audited:
-    """Audit in a process of its own and judge the report."""
+    """Audit in a process of its own and judge the report; an audit that cannot run is an outcome too."""
     require_stdout()
     writers.check(input_files(plan.model, plan.inputs))
-    with progress_bar(quiet=quiet) as on_progress, model_output(verbose=run.verbose) as on_output:
-        audited = run_audit(plan, run.timeout, on_progress, on_output)
-    return msgspec.structs.replace(audited, report=judge(audited.report, limits))
+    try:
+        with progress_bar(quiet=quiet) as on_progress, model_output(verbose=run.verbose) as on_output:
+            audited = run_audit(plan, run.timeout, on_progress, on_output)
+    except EqauditError as error:
+        # That a report cannot be written either is the smaller trouble.
+        with suppress(OutputError):
+            writers.write_outcomes([Outcome(outcome_name(str(plan.model)), None, error.message)])
+        raise
+    report = replace_text(audited.report, hide_home)
+    return msgspec.structs.replace(audited, report=judge(report, limits))
+
+
+def outcome_name(spec: str) -> str:
+    """Return what a check of one model is called: the name of its file."""
+    return PurePath(spec).name or spec
 
 
 def finish(audited: Audited, writers: Writers, *, quiet: bool, strict: bool, gate: bool) -> ExitCode:
     """Write everything and return the code that the audit earned."""
     report = audited.report
     writers.write(audited)
+    writers.write_outcomes([Outcome(outcome_name(report.model.spec), report)])
     if writers.json == "-":
         write_stdout(to_json(report))
     else:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from eqaudit.cli.audits import Writers, finish, measure
+from eqaudit.cli.audits import Writers, finish, measure, parse_reports
 from eqaudit.cli.flags import (
     ImageFlags,
     Json,
@@ -16,6 +16,7 @@ from eqaudit.cli.flags import (
     OutputName,
     Plots,
     Quiet,
+    Reports,
     RunFlags,
     Strict,
     TaskFlags,
@@ -34,7 +35,9 @@ eqaudit check model.pt --group C4 --data slides/ --mean 0.5 --std 0.25 --json re
 
 eqaudit check models.py:make_net --arg width=32 --input-shape 3,96,96 --max-error 0.05
 
-eqaudit check models.py:make_net --weights best.pth --data slides/"""
+eqaudit check models.py:make_net --weights best.pth --data slides/
+
+eqaudit check model.pt --report junit=equivariance.xml --report markdown=comment.md"""
 GATE = "Gate"
 
 
@@ -89,6 +92,7 @@ def check(
     strict: Strict = False,
     json: Json = None,
     plots: Plots = None,
+    report: Reports = None,
     run: RunFlags,
     quiet: Quiet = False,
 ) -> int:
@@ -111,6 +115,6 @@ def check(
         parse_optional_limit("--max-layer-error", max_layer_error),
         parse_optional_limit("--min-consistency", min_consistency, largest=1.0),
     )
-    writers = Writers(json=json, plots=plots)
+    writers = Writers(json, plots, reports=parse_reports(report or []))
     audited = measure(plan, limits, writers, run, quiet=quiet)
     return finish(audited, writers, quiet=quiet, strict=strict, gate=not no_gate)

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from eqaudit.cli.audits import Writers, finish, measure
+from eqaudit.cli.audits import Writers, finish, measure, parse_reports
 from eqaudit.cli.flags import (
     OUTPUT,
+    Csv,
     ImageFlags,
     Json,
     Layouts,
@@ -17,6 +18,7 @@ from eqaudit.cli.flags import (
     OutputName,
     Plots,
     Quiet,
+    Reports,
     RunFlags,
     Strict,
     TaskFlags,
@@ -61,10 +63,7 @@ def sweep_angles(
     no_gate: NoGate = False,
     strict: Strict = False,
     json: Json = None,
-    csv: Annotated[
-        str | None,
-        typer.Option("--csv", metavar="FILE", help="Write one row for each angle.", rich_help_panel=OUTPUT),
-    ] = None,
+    csv: Csv = None,
     per_image: Annotated[
         bool,
         typer.Option(
@@ -72,6 +71,7 @@ def sweep_angles(
         ),
     ] = False,
     plots: Plots = None,
+    report: Reports = None,
     run: RunFlags,
     quiet: Quiet = False,
 ) -> int:
@@ -94,6 +94,6 @@ def sweep_angles(
         output=output or "",
         command=command_line(),
     )
-    writers = Writers(json, plots, csv, per_image)
+    writers = Writers(json, plots, csv, per_image, parse_reports(report or []))
     audited = measure(plan, Limits(), writers, run, quiet=quiet)
     return finish(audited, writers, quiet=quiet, strict=strict, gate=not no_gate)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from eqaudit.groups import Group
 from eqaudit.holding import full_name, turns_channels
 from eqaudit.plan import AUTO
-from eqaudit.report import HOLDING, ElementError, Layer, Report
+from eqaudit.report import HOLDING, ElementError, GateCheck, Layer, Outcome, Report
 from eqaudit.reporters.escape import shorten, show
 
 SEVERITY = ("exact", "at the floor", "approximate", "unresolved", "degenerate", "broken")
 NOT_PLAIN = "not plain"
+Result = Literal["passed", "failed", "undecided", "could not run"]
 
 Rows = Sequence[tuple[Layer, frozenset[str]]]
 """Layers, then outputs, each with the elements at which it is excused; see `layer_rows`."""
@@ -23,6 +25,29 @@ def layer_name(layer: Layer) -> str:
     What is too long for any table is cut in the middle.
     """
     return shorten(show(full_name(layer)))
+
+
+def is_judged(report: Report) -> bool:
+    """Return whether a failed gate fails the command; ``--no-gate`` asks for numbers only."""
+    return "--no-gate" not in report.tool.command
+
+
+def check_result(check: GateCheck) -> Result:
+    """Return how one limit ended."""
+    return "passed" if check.passed else "undecided" if check.undecided else "failed"
+
+
+def outcome_result(outcome: Outcome) -> Result:
+    """Return how one check ended: undecided where no limit failed for certain."""
+    if outcome.report is None:
+        return "could not run"
+    results = {check_result(check) for check in gate_checks(outcome.report)} - {"passed"}
+    return "failed" if "failed" in results else "undecided" if results else "passed"
+
+
+def gate_checks(report: Report) -> list[GateCheck]:
+    """Return every limit that was compared; none where nothing was judged."""
+    return report.gate.checks if report.gate is not None else []
 
 
 def describe_asked(report: Report) -> str:

@@ -17,8 +17,10 @@ FORMULA = ("=", "+", "-", "@", "|", "\t", "\r", "\n", "＝", "＋", "－", "＠"
 """What a spreadsheet takes for the beginning of a formula."""
 LOG_COMMAND = re.compile(r"^((?:[ \t]|\x1b\[[\d;]*m)*):(?=:)|#(?=#\w*\[)", re.MULTILINE)
 """``::error`` at the start of a line, after blanks and colours, and ``##[error]`` or ``##vso[`` anywhere."""
-MARKS = re.compile(r"[\\`*_\[\]<>&!|~#@${}/^]|:.|www\.|gh-\d|[0-9a-f]{7}", re.IGNORECASE)
+MARKS = re.compile(r"[\\`*_\[\]<>&!|~#@${}/^]|:|www\.|gh-\d|[0-9a-f]{7}", re.IGNORECASE)
 """What Markdown or GitHub reads as more than text: markup, links, mentions, references, commits."""
+WORD = re.compile(r"^(\(?)(.*?)([),.;:]*)$")
+"""A word of a sentence, between the marks around it."""
 
 
 def show(text: str) -> str:
@@ -80,11 +82,13 @@ def markdown_text(text: str) -> str:
     Examples
     --------
     >>> markdown_text("C4 must hold on out_1: see @all")
-    'C4 must hold on `out_1:` see `@all`'
+    'C4 must hold on `out_1`: see `@all`'
     """
-    return " ".join(
-        markdown_code(word) if MARKS.search(word) else shorten(word) for word in show(text).split()
-    )
+    return " ".join(_markdown_word(*WORD.findall(word)[0]) for word in show(text).split())
+
+
+def _markdown_word(before: str, word: str, after: str) -> str:
+    return f"{before}{markdown_code(word) if MARKS.search(word) else shorten(word)}{after}"
 
 
 def workflow_command(kind: str, title: str, message: str) -> str:

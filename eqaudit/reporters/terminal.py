@@ -13,8 +13,8 @@ from eqaudit.gate import SOUND
 from eqaudit.groups import IDENTITY, Group
 from eqaudit.holding import NOTHING, describe_ranges, holding_groups, turns_channels
 from eqaudit.plan import AUTO, AUTO_GROUPS
-from eqaudit.report import Gate, Layer, Model, Report, Resampling, describe_shape
-from eqaudit.reporters.base import first_breaking_layer, layer_name
+from eqaudit.report import Gate, Inputs, Layer, Model, Report, Resampling, describe_shape
+from eqaudit.reporters.base import first_breaking_layer, is_judged, layer_name
 from eqaudit.reporters.console import NARROWEST, Style, render
 from eqaudit.reporters.escape import show
 from eqaudit.reporters.layer_table import COLOURS, layer_table
@@ -51,10 +51,15 @@ def describe_model(model: Model, layers: int | None) -> str:
     return f"{show(PurePath(model.spec).name)}  {KINDS[model.kind]}, {size}"
 
 
+def describe_images(inputs: Inputs) -> str:
+    """Return how many images there were, from where, and their shape."""
+    plural = "" if inputs.samples == 1 else "s"
+    return f"{inputs.samples} image{plural} ({show(inputs.source)}), {describe_shape(inputs.shape)}"
+
+
 def _header(report: Report) -> RenderableType:
     inputs, tool = report.inputs, report.tool
     values = inputs.values
-    plural = "" if inputs.samples == 1 else "s"
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim")
     grid.add_column()
@@ -70,7 +75,7 @@ def _header(report: Report) -> RenderableType:
     grid.add_row(
         "input",
         Text(
-            f"{inputs.samples} image{plural} ({show(inputs.source)}), {describe_shape(inputs.shape)}, "
+            f"{describe_images(inputs)}, "
             f"values {values.minimum:.3g} to {values.maximum:.3g}, mean {values.mean:.3g}"
         ),
     )
@@ -197,10 +202,10 @@ def _details(report: Report) -> Iterator[str]:
         yield f"{said}: {format_error(largest)}, exact with the weights as stored."
     elif errors:
         yield f"{said}: the errors are the model's, not rounding."
-    yield from _where(report)
+    yield from describe_where(report)
 
 
-def _where(report: Report) -> Iterator[str]:
+def describe_where(report: Report) -> Iterator[str]:
     """Say at which layers a group holds, where that is not in the sentence, and which layer breaks first."""
     ranges = report.verdict.by_layer if report.verdict else []
     turning = any(turns_channels(layer) for layer in report.layers)
@@ -264,8 +269,7 @@ def _gate(report: Report) -> RenderableType:
 
 
 def _hints(report: Report, gate: Gate) -> list[str]:
-    judged = "--no-gate" not in report.tool.command
-    ending = "to see numbers without judging add --no-gate" if judged else "not judged: --no-gate"
+    ending = "to see numbers without judging add --no-gate" if is_judged(report) else "not judged: --no-gate"
     if not _sound(gate):
         return [ending]  # no limit would help
     hints = []
