@@ -13,8 +13,8 @@ from eqaudit.gate import SOUND
 from eqaudit.groups import IDENTITY, Group
 from eqaudit.holding import NOTHING, describe_ranges, holding_groups, turns_channels
 from eqaudit.plan import AUTO, AUTO_GROUPS
-from eqaudit.report import Gate, Inputs, Layer, Model, Report, Resampling, describe_shape
-from eqaudit.reporters.base import first_breaking_layer, is_judged, layer_name
+from eqaudit.report import HOLDING, Gate, Inputs, Layer, Model, Report, Resampling, describe_shape
+from eqaudit.reporters.base import first_breaking_layer, gate_checks, is_judged, layer_name, worst_error
 from eqaudit.reporters.console import NARROWEST, Style, render
 from eqaudit.reporters.escape import show
 from eqaudit.reporters.layer_table import COLOURS, layer_table
@@ -23,6 +23,7 @@ from eqaudit.verdict import describe_elements, format_error, format_share
 
 KINDS = {"torchscript": "TorchScript", "exported": "exported program", "python": "Python", "onnx": "ONNX"}
 MOST_COLUMNS = 7
+MOST_FAILURES = 9
 
 
 def render_report(report: Report, style: Style) -> str:
@@ -41,6 +42,29 @@ def render_report(report: Report, style: Style) -> str:
 def render_verdict(report: Report, style: Style) -> str:
     """Return the verdict and the gate alone."""
     return render([_conclusion(report), "", _gate(report)], style)
+
+
+def render_failure(report: Report) -> str:
+    """Return why a report did not pass, in a few lines: for an assertion."""
+    output = report.gating_output
+    breaking = first_breaking_layer(report)
+    rows = [(breaking, worst_error(breaking))] if breaking is not None else []
+    failing = sorted(output.errors, key=lambda error: -(error.error or 0.0))
+    rows += [(output, error) for error in failing if error.class_ not in HOLDING]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("layer", "element", "error", "of chance", "class"):
+        table.add_column(title)
+    for layer, error in rows[:MOST_FAILURES]:
+        if error is not None:
+            cells = error.element, format_error(error.error), format_share(error.normalised), error.class_
+            table.add_row(*map(Text, (layer_name(layer), *cells)))
+    more = len(rows) - MOST_FAILURES
+    said = [report.verdict.sentence if report.verdict else "", *describe_where(report)]
+    said += [f"FAILED  {check.reason}" for check in gate_checks(report) if not check.passed]
+    parts: list[RenderableType] = [Text("\n".join(map(show, said)))]
+    parts += ["", table] if rows else []
+    parts += [f"and {more} more"] if more > 0 else []
+    return render(parts, Style())
 
 
 def describe_model(model: Model, layers: int | None) -> str:
