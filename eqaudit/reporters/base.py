@@ -24,7 +24,7 @@ def layer_name(layer: Layer) -> str:
 
     What is too long for any table is cut in the middle.
     """
-    return shorten(show(full_name(layer)))
+    return show(shorten(full_name(layer)))
 
 
 def is_judged(report: Report) -> bool:

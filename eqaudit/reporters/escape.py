@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 
-LONGEST_NAME = 160
+LONGEST_NAME, LONGEST_TEXT = 160, 2_000
 FORMULA = ("=", "+", "-", "@", "|", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - full width
 """What a spreadsheet takes for the beginning of a formula."""
 LOG_COMMAND = re.compile(r"^((?:[ \t]|\x1b\[[\d;]*m)*):(?=:)|#(?=#\w*\[)", re.MULTILINE)
@@ -70,7 +70,7 @@ def markdown_code(text: str) -> str:
     '``a\\x7cb`c` ``'
     """
     # Readers of Markdown disagree on when a backslash keeps a bar from ending the cell.
-    shown = shorten(show(text)).replace("|", "\\x7c")
+    shown = show(shorten(text)).replace("|", "\\x7c")
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     lead, trail = (" " if shown[place : place + 1] in {"", "`", " "} else "" for place in (0, len(shown) - 1))
     return f"{fence}{lead}{shown}{trail}{fence}"
@@ -84,7 +84,9 @@ def markdown_text(text: str) -> str:
     >>> markdown_text("C4 must hold on out_1: see @all")
     'C4 must hold on `out_1`: see `@all`'
     """
-    return " ".join(_markdown_word(*WORD.findall(word)[0]) for word in show(text).split())
+    return " ".join(
+        _markdown_word(*WORD.findall(word)[0]) for word in show(shorten(text, LONGEST_TEXT)).split()
+    )
 
 
 def _markdown_word(before: str, word: str, after: str) -> str:
@@ -99,7 +101,7 @@ def workflow_command(kind: str, title: str, message: str) -> str:
     >>> workflow_command("error", "eqaudit: a,b", "100 %")
     '::error title=eqaudit%3A a%2Cb::100 %25'
     """
-    data, name = (shorten(show(text), 1_000).replace("%", "%25") for text in (message, title))
+    data, name = (show(shorten(text, LONGEST_TEXT)).replace("%", "%25") for text in (message, title))
     return f"::{kind} title={name.replace(':', '%3A').replace(',', '%2C')}::{data}"
 
 

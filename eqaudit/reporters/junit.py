@@ -9,10 +9,9 @@ from xml.etree.ElementTree import Element, SubElement, fromstring, indent, tostr
 from eqaudit.gate import incomplete
 from eqaudit.report import GateCheck, Outcome, Report
 from eqaudit.reporters.base import check_result, gate_checks
-from eqaudit.reporters.escape import shorten, show
+from eqaudit.reporters.escape import LONGEST_TEXT, shorten, show
 from eqaudit.reporters.terminal import describe_where
 
-LONGEST_TEXT = 4_000
 COUNTS = {"tests": "testcase", "failures": "failure", "errors": "error"}
 
 
@@ -75,4 +74,4 @@ def _count(suite: Element) -> None:
 
 def _text(text: str) -> str:
     """Return foreign text without the characters that XML has no way to write."""
-    return shorten(show(text), LONGEST_TEXT)
+    return show(shorten(text, LONGEST_TEXT))

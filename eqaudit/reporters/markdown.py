@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from eqaudit.gate import incomplete
 from eqaudit.report import BaselineRecord, Change, GateCheck, Outcome, Report
-from eqaudit.reporters.base import check_result, gate_checks, is_judged, outcome_result
+from eqaudit.reporters.base import Result, check_result, gate_checks, is_judged, outcome_result
 from eqaudit.reporters.escape import markdown_code, markdown_text
 from eqaudit.reporters.layer_table import layer_cells
 from eqaudit.reporters.terminal import describe_images, describe_model, describe_where
@@ -17,7 +17,7 @@ LARGEST_COMMENT = 65_536
 """What GitHub takes, in characters; counted here in bytes, which are no fewer."""
 MOST_ROWS = (2_000, 1_000, 500, 200, 100, 50, 30, 20, 10, 5, 2, 0)
 """Rows of each table, tried until the comment is short enough: the longest, those of layers, give first."""
-MARKS = {"passed": "✅", "failed": "❌", "undecided": "❔", "could not run": "⚠️"}
+MARKS: dict[Result, str] = {"failed": "❌", "could not run": "⚠️", "undecided": "❔", "passed": "✅"}
 
 
 def render_markdown(outcomes: Sequence[Outcome]) -> bytes:
@@ -31,8 +31,8 @@ def _page(outcomes: Sequence[Outcome], most: int) -> Iterator[str]:
         yield from _section(outcomes[0], "## eqaudit: ", most)
         return
     counts = Counter(outcome_result(outcome) for outcome in outcomes)
-    said = ", ".join(f"{counts[result]} {result}" for result in MARKS if counts[result])  # type: ignore[index]
-    yield f"## eqaudit: {said} of {len(outcomes)} checks"
+    said = ", ".join(f"{counts[result]} {result}" for result in MARKS if counts[result])
+    yield f"## eqaudit, {len(outcomes)} checks: {said}"
     yield from _table(("check", "result", "verdict"), map(_overview, outcomes), most)
     passed = [outcome for outcome in outcomes if outcome_result(outcome) == "passed"]
     for outcome in [outcome for outcome in outcomes if outcome not in passed][:most]:
@@ -59,7 +59,8 @@ def _section(outcome: Outcome, heading: str, most: int) -> Iterator[str]:
         yield f"\n{markdown_text(line)}"
     if not is_judged(report):
         yield "\nNot judged (`--no-gate`): the limits are shown, the job does not fail by them."
-    yield from _table(("limit", "value", "allowed", "result", "why"), map(_limit, gate_checks(report)), most)
+    checks = sorted(gate_checks(report), key=lambda check: check.passed)
+    yield from _table(("limit", "value", "allowed", "result", "why"), map(_limit, checks), most)
     if report.gate is not None and report.gate.baseline is not None:
         yield from _baseline(report.gate.baseline, most)
     missing = [(markdown_text(line),) for line in incomplete(report)]
@@ -91,8 +92,8 @@ def _value(value: float | str | None) -> str:
     return markdown_text(value) if isinstance(value, str) else f"{value:.4g}"
 
 
-def _mark(result: str) -> str:
-    return f"{MARKS[result]} {result}"
+def _mark(result: Result) -> str:
+    return f"{MARKS[result]}&nbsp;{result}"
 
 
 def _baseline(baseline: BaselineRecord, most: int) -> Iterator[str]:
@@ -103,7 +104,7 @@ def _baseline(baseline: BaselineRecord, most: int) -> Iterator[str]:
     changed = [
         change for judged in ("worse", "better") for change in baseline.changes if change.judged == judged
     ]
-    yield from _table(("what", "at", "before → after", "", "why"), map(_change, changed), most)
+    yield from _table(("what", "at", "before → after", "change", "why"), map(_change, changed), most)
 
 
 def _change(change: Change) -> tuple[str, ...]:
