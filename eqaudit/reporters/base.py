@@ -9,7 +9,7 @@ from eqaudit.groups import Group
 from eqaudit.holding import full_name, turns_channels
 from eqaudit.plan import AUTO
 from eqaudit.report import HOLDING, ElementError, GateCheck, Layer, Outcome, Report
-from eqaudit.reporters.escape import shorten, show
+from eqaudit.reporters.escape import brief
 
 SEVERITY = ("exact", "at the floor", "approximate", "unresolved", "degenerate", "broken")
 NOT_PLAIN = "not plain"
@@ -24,7 +24,7 @@ def layer_name(layer: Layer) -> str:
 
     What is too long for any table is cut in the middle.
     """
-    return show(shorten(full_name(layer)))
+    return brief(full_name(layer))
 
 
 def is_judged(report: Report) -> bool:

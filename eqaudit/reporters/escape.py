@@ -2,8 +2,8 @@ r"""Foreign text on its way out: one function for each place where it could do h
 
 Names of layers, models, files and classes, the command line and the messages of a model are foreign. They
 may hold terminal escapes, line breaks, marks that turn the direction of writing, Markdown, formulas, or
-commands to whoever reads the log of a CI job. `show` is the way to a terminal, into XML (whose writer
-escapes its own marks) and into pictures (which read no mathematics); the others build on it.
+commands to whoever reads the log of a CI job. `show` is the way to a terminal and into XML (whose writer
+escapes its own marks), `brief` into pictures (which read no mathematics); the others build on them.
 """
 
 from __future__ import annotations
@@ -56,6 +56,11 @@ def shorten(text: str, most: int = LONGEST_NAME) -> str:
     return f"{text[: -(-kept // 2)]}…[{digest}]…{text[len(text) - kept // 2 :]}"
 
 
+def brief(text: str) -> str:
+    """Return foreign text that fits a row of a table or a line of a picture, where `show` has no bound."""
+    return shorten(show(shorten(text, LONGEST_TEXT)))
+
+
 def csv_cell(text: str) -> str:
     """Return text for a spreadsheet: one line, and with a quotation mark in front what were a formula."""
     return f"'{show(text)}" if text.startswith(FORMULA) else show(text)
@@ -70,10 +75,11 @@ def markdown_code(text: str) -> str:
     '``a\\x7cb`c` ``'
     """
     # Readers of Markdown disagree on when a backslash keeps a bar from ending the cell.
-    shown = show(shorten(text)).replace("|", "\\x7c")
+    shown = brief(text).replace("|", "\\x7c")
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
-    lead, trail = (" " if shown[place : place + 1] in {"", "`", " "} else "" for place in (0, len(shown) - 1))
-    return f"{fence}{lead}{shown}{trail}{fence}"
+    # A reader takes one blank away at both ends, or none.
+    pad = " " if shown.strip("` ") != shown or not shown else ""
+    return f"{fence}{pad}{shown}{pad}{fence}"
 
 
 def markdown_text(text: str) -> str:
@@ -101,7 +107,9 @@ def workflow_command(kind: str, title: str, message: str) -> str:
     >>> workflow_command("error", "eqaudit: a,b", "100 %")
     '::error title=eqaudit%3A a%2Cb::100 %25'
     """
-    data, name = (show(shorten(text, LONGEST_TEXT)).replace("%", "%25") for text in (message, title))
+    data, name = (
+        log_text(show(shorten(text, LONGEST_TEXT))).replace("%", "%25") for text in (message, title)
+    )
     return f"::{kind} title={name.replace(':', '%3A').replace(',', '%2C')}::{data}"
 
 

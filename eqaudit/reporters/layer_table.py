@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from rich.cells import cell_len
 from rich.console import JustifyMethod, OverflowMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -188,7 +189,7 @@ def _worst_failure(report: Report) -> Iterator[str]:
 def fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
     """Return the width of each column: some take what is left; where it is short, others give."""
     titles = [max(column.title.split("\n"), key=len) for column in columns]
-    widths = [max(len(cell) for cell in cells) for cells in zip(titles, *rows, strict=True)]
+    widths = [max(cell_len(cell) for cell in cells) for cells in zip(titles, *rows, strict=True)]
     left = width - sum(widths) - len(widths) + 1
     for place, column in enumerate(columns):
         taken = min(max(left, 0), max(column.most - widths[place], 0))
