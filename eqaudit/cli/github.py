@@ -11,7 +11,7 @@ from eqaudit.cli.output import write_command, write_stderr
 from eqaudit.gate import incomplete
 from eqaudit.report import Outcome
 from eqaudit.reporters.base import check_result, gate_checks, is_judged
-from eqaudit.reporters.escape import workflow_command
+from eqaudit.reporters.escape import show, workflow_command
 from eqaudit.reporters.markdown import render_markdown
 
 MOST_SHOWN = 10
@@ -34,7 +34,7 @@ def tell_github(outcomes: Sequence[Outcome]) -> None:
         try:
             _append(Path(summary), render_markdown(outcomes))
         except (OSError, ValueError) as error:
-            write_stderr(f"the summary of the job could not be written: {error}")
+            write_stderr(f"the summary of the job could not be written: {show(str(error))}")
 
 
 def annotate(outcomes: Sequence[Outcome]) -> list[str]:

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from eqaudit.report import ElementError, Report
 from eqaudit.reporters.angles import Angles, angle_rows
-from eqaudit.reporters.escape import brief
+from eqaudit.reporters.escape import brief, show
 from eqaudit.reporters.figures import (
     MARKS,
     PAGE_WIDTH,
@@ -49,7 +49,7 @@ def draw_error(report: Report) -> Figure:
         _draw_levels(axes, row, errors, factor)
         _draw_errors(axes, row, errors)
         row.set_axis(axes)
-        missing = brief(output.no_floor or "") if row is angles[0] else ""
+        missing = show(output.no_floor or "") if row is angles[0] else ""
         describe_row(axes, f"{row.title}; {missing}" if missing else row.title)
     grid[-1, 0].set_xlabel("angle", fontsize=9)
     add_legend(figure, _handles(errors, factor))

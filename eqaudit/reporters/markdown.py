@@ -35,7 +35,8 @@ def _page(outcomes: Sequence[Outcome], most: int) -> Iterator[str]:
     yield f"## eqaudit, {len(outcomes)} checks: {said}"
     yield from _table(("check", "result", "verdict"), map(_overview, outcomes), most)
     passed = [outcome for outcome in outcomes if outcome_result(outcome) == "passed"]
-    for outcome in [outcome for outcome in outcomes if outcome not in passed][:most]:
+    others = [outcome for outcome in outcomes if outcome_result(outcome) != "passed"]
+    for outcome in others[:most]:
         yield from _section(outcome, "### ", most)
     if passed and most:
         inner = [line for outcome in passed[:most] for line in _section(outcome, "### ", most)]
