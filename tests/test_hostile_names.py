@@ -5,6 +5,7 @@ each goes to the terminal, Markdown, XML, CSV, JSON, the log of a job, and into 
 """
 
 import csv
+import doctest
 import io
 import os
 import re
@@ -24,6 +25,7 @@ from rich.cells import cell_len
 from eqaudit.cli.github import annotate
 from eqaudit.gate import Limits, judge
 from eqaudit.report import Change, GateCheck, Outcome, Report, Skipped, from_json, to_json
+from eqaudit.reporters import escape
 from eqaudit.reporters.base import layer_name
 from eqaudit.reporters.console import Style
 from eqaudit.reporters.csv_table import per_image_csv, sweep_csv
@@ -410,3 +412,10 @@ def test_usage_errors_steer_nothing(
     assert told.out == ""
     assert all(line.isprintable() for line in told.err.split("\n"))
     assert not LOG_COMMAND.search(told.err)
+
+
+def test_the_examples_of_each_way_out_are_true() -> None:
+    """What the docstrings show is what the functions return."""
+    found = doctest.testmod(escape)
+    assert found.attempted >= 6
+    assert found.failed == 0

@@ -72,7 +72,7 @@ def markdown_code(text: str) -> str:
     Examples
     --------
     >>> markdown_code("a|b`c`")
-    '``a\\x7cb`c` ``'
+    '`` a\\x7cb`c` ``'
     """
     # Readers of Markdown disagree on when a backslash keeps a bar from ending the cell.
     shown = brief(text).replace("|", "\\x7c")
