@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING, Any
 from eqaudit.version import __version__
 
 if TYPE_CHECKING:
-    from eqaudit.api import audit
+    from eqaudit.api import assert_equivariant, audit
     from eqaudit.errors import EqauditError
     from eqaudit.report import Report
 
-__all__ = ["EqauditError", "Report", "__version__", "audit"]
+__all__ = ["EqauditError", "Report", "__version__", "assert_equivariant", "audit"]
 
-_HOMES = {"audit": "eqaudit.api", "EqauditError": "eqaudit.errors", "Report": "eqaudit.report"}
+_HOMES = {
+    "assert_equivariant": "eqaudit.api",
+    "audit": "eqaudit.api",
+    "EqauditError": "eqaudit.errors",
+    "Report": "eqaudit.report",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -34,6 +34,7 @@ from eqaudit.plan import (
     parse_weights,
 )
 from eqaudit.report import Audited, Report
+from eqaudit.reporters.terminal import render_failure
 
 SPACE, TASK = SpaceOptions(), TaskOptions()
 
@@ -161,6 +162,40 @@ def _spec_of(model: nn.Module | str | Path) -> ModelSpec:
     if isinstance(model, nn.Module):
         return PythonObject(type(model).__module__, type(model).__name__, is_file=False)
     return parse_model(str(model), [])
+
+
+def assert_equivariant(
+    model: nn.Module | str | Path,
+    data: NDArray[Any] | torch.Tensor | str | Path = "builtin:photos",
+    **options: Any,
+) -> Report:
+    """Audit a model, and fail a test where it does not pass; `audit` tells the options.
+
+    Returns
+    -------
+    Report
+        What was found, for further assertions.
+
+    Raises
+    ------
+    AssertionError
+        The group does not hold, or a limit is exceeded: says by how much, and which layer breaks first.
+        It is raised under ``python -O`` too.
+    EqauditError
+        The model or the images cannot be used.
+
+    Examples
+    --------
+    >>> import eqaudit, torch
+    >>> blur = torch.nn.AvgPool2d(3, stride=1, padding=1)
+    >>> eqaudit.assert_equivariant(blur, torch.rand(16, 1, 8, 8), group="C4").gate.passed
+    True
+    """
+    __tracebackhide__ = True  # pytest then points at the test that called
+    report = audit(model, data, **options)
+    if report.gate is None or not report.gate.passed:
+        raise AssertionError(render_failure(report))
+    return report
 
 
 def _audit_module(model: nn.Module, device: torch.device, images: Any, plan: AuditPlan) -> Audited:

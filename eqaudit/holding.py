@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from itertools import groupby
+from itertools import accumulate, groupby
 
 from eqaudit.groups import IDENTITY, LARGEST_ORDER, Element, Group, maximal_holding, spanned_group
 from eqaudit.plan import AUTO, AUTO_GROUPS
@@ -160,14 +161,15 @@ def broken_from(report: Report) -> str | None:
     held = [[group for group in candidates.held(layer) if group.moving] for layer in layers]
     if not any(held):
         return next((full_name(layer) for layer, bad in zip(layers, failing, strict=True) if bad), None)
-    largest: list[Group] = []
+    largest: set[Group] = set()
+    later = list(accumulate((frozenset(groups) for groups in reversed(held)), operator.or_))[::-1]
     for place, layer in enumerate(layers):
-        later = [kept for groups in held[place:] for kept in groups]
         for group in largest:
-            if failing[place] & set(group.moving) and not any(is_part(group, kept) for kept in later):
+            if failing[place] & set(group.moving) and not any(is_part(group, kept) for kept in later[place]):
                 return full_name(layer)
-        known = [*largest, *held[place]]
-        largest = [one for one in known if len(one.elements) == max(len(other.elements) for other in known)]
+        largest |= set(held[place])
+        size = max((len(group.elements) for group in largest), default=0)
+        largest = {group for group in largest if len(group.elements) == size}
     return None
 
 

@@ -21,6 +21,9 @@ class FileModel(msgspec.Struct, frozen=True, tag="file"):
 
     path: str
 
+    def __str__(self) -> str:
+        return self.path
+
 
 class WeightsFile(msgspec.Struct, frozen=True):
     """A file of weights for a model made by Python code; ``strict``: every tensor must find its place."""

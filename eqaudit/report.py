@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -602,14 +602,34 @@ def encode(value: msgspec.Struct) -> bytes:
 def to_json(report: Report | Listing) -> bytes:
     """Encode a report; the same report gives the same bytes.
 
-    What cannot be printed (marks that turn the direction of writing, say) is written as a JSON escape.
+    What cannot be printed (marks that turn the direction of writing, say) is written as a JSON escape, and so
+    is the ``##`` of ``##[error]``, which the log of a CI job takes for a command.
     """
     text = msgspec.json.format(encode(report), indent=2).decode()
-    return re.sub("[^\n -~]", _escape, text).encode() + b"\n"
+    return re.sub(r"[^\n -~]|#(?=#\w*\[)", _escape, text).encode() + b"\n"
 
 
 def _escape(found: re.Match[str]) -> str:
+    if found[0] == "#":
+        return "\\u0023"
     return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
+
+
+def replace_text(report: Report, change: Callable[[str], str]) -> Report:
+    """Return a report in which every text, but no key, is changed."""
+    return msgspec.convert(_replace(msgspec.to_builtins(report), change), Report)
+
+
+def _replace(value: Any, change: Callable[[str], str]) -> Any:
+    match value:
+        case str():
+            return change(value)
+        case list():
+            return [_replace(part, change) for part in value]
+        case dict():
+            return {key: _replace(part, change) for key, part in value.items()}
+        case _:
+            return value
 
 
 def from_json(content: bytes, name: str = "report") -> Report:

@@ -8,9 +8,12 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from eqaudit.gate import Limits, judge
 from eqaudit.groups import Group, Pose, angle_poses, spanned_group
 from eqaudit.report import (
+    BaselineRecord,
     Cause,
+    Change,
     Class,
     ClassOverlap,
     Dense,
@@ -22,11 +25,14 @@ from eqaudit.report import (
     ElementOverlap,
     Embedding,
     Estimate,
+    Gate,
+    GateCheck,
     GroupElement,
     GroupRecord,
     Inputs,
     Layer,
     Model,
+    Outcome,
     Output,
     Panel,
     PanelImage,
@@ -153,6 +159,32 @@ def make_report(
         float64_images=0,
         warnings=[],
     )
+
+
+def make_outcome(name: str, *extra: GateCheck, class_: Class = "exact", layers: int = 3) -> Outcome:
+    """Return a judged check, with extra limits, of a network whose layers and output are of one class."""
+    errors = [make_error(element, class_, 0.3 if class_ != "exact" else 1e-7) for element in ("r90", "r180")]
+    rows = [make_layer(f"stage{row}.conv", errors=errors) for row in range(layers)]
+    report = judge(make_report(layers=rows, class_=class_), Limits())
+    assert report.gate is not None
+    checks = [*report.gate.checks, *extra]
+    gate = Gate(all(check.passed for check in checks), checks)
+    return Outcome(name, msgspec.structs.replace(report, gate=gate))
+
+
+def undecided_check(reason: str = "between 0.91 and 0.96 keep their class") -> GateCheck:
+    """Return a limit that can neither be passed nor failed for certain."""
+    return GateCheck("min consistency", 0.93, 0.95, False, reason, undecided=True, source="eqaudit.toml:12")
+
+
+def against_baseline(outcome: Outcome, *changes: Change) -> Outcome:
+    """Return the check, compared with an older report."""
+    assert outcome.report is not None
+    assert outcome.report.gate is not None
+    gate = msgspec.structs.replace(
+        outcome.report.gate, baseline=BaselineRecord("old/report.json", 0.1, list(changes))
+    )
+    return msgspec.structs.replace(outcome, report=msgspec.structs.replace(outcome.report, gate=gate))
 
 
 def make_sweep(

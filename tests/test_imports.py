@@ -17,6 +17,10 @@ LIGHT = {
     "the report": ["-c", "import eqaudit.report"],
     "the gate": ["-c", "import eqaudit.gate"],
     "the table": ["-c", "import eqaudit.reporters.terminal"],
+    "reports for CI": [
+        "-c",
+        "import eqaudit.reporters.junit, eqaudit.reporters.markdown, eqaudit.cli.github",
+    ],
     "the listing": ["-c", "import eqaudit.reporters.listing"],
     "the command line": ["-c", "import eqaudit.cli"],
     "the parent of the worker": ["-c", "import eqaudit.worker"],

@@ -14,6 +14,7 @@ from eqaudit.cli.audits import Asked
 from eqaudit.cli.help import Command, Group, usage_error
 from eqaudit.cli.output import write_error, write_stderr, write_stdout
 from eqaudit.errors import EqauditError, ExitCode
+from eqaudit.reporters.escape import show
 from eqaudit.version import __version__
 from eqaudit.worker import InternalError
 
@@ -93,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _report_bug(trace: str) -> int:
-    write_stderr(trace.rstrip())
+    write_stderr("\n".join(show(line) for line in trace.splitlines()))
     write_stderr(
         f"error: this is a bug of eqaudit {__version__} (Python {sys.version.split()[0]})\n"
         "  please report it with the lines above and the command"

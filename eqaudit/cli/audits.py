@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import msgspec
 
 from eqaudit.cli.flags import RunFlags, input_files
 from eqaudit.cli.gating import GateFlags
+from eqaudit.cli.github import tell_github
 from eqaudit.cli.output import (
+    OutputError,
     check_folder,
     check_output,
     per_image_path,
@@ -22,35 +26,68 @@ from eqaudit.cli.output import (
     write_stdout,
 )
 from eqaudit.cli.progress import model_output, progress_bar
-from eqaudit.errors import ExitCode, UsageError
+from eqaudit.errors import EqauditError, ExitCode, UsageError
 from eqaudit.gate import Limits, exit_code, incomplete, judge
 from eqaudit.judging import require_measured
 from eqaudit.plan import AuditPlan
-from eqaudit.report import Audited, Report, to_json
-from eqaudit.reporters.base import show
+from eqaudit.report import Audited, Outcome, Report, replace_text, to_json
 from eqaudit.reporters.csv_table import per_image_csv, sweep_csv
+from eqaudit.reporters.escape import hide_home, show
+from eqaudit.reporters.junit import render_junit
+from eqaudit.reporters.markdown import render_markdown
 from eqaudit.reporters.terminal import render_report, render_verdict
 from eqaudit.worker import run_audit
+
+KINDS: dict[str, Callable[[Sequence[Outcome]], bytes]] = {"junit": render_junit, "markdown": render_markdown}
+"""Reports on the outcome of one or several checks, by the name that ``--report`` knows them by."""
+
+
+def parse_reports(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Read ``KIND=FILE`` as a kind of report and where it goes.
+
+    Raises
+    ------
+    UsageError
+        The kind is unknown, or no file is named.
+    """
+    found = []
+    for text in texts:
+        kind, _, path = text.partition("=")
+        if kind not in KINDS or path in {"", "-"}:
+            raise UsageError(
+                f"--report {text!r} is no KIND=FILE",
+                f"as in --report junit=equivariance.xml; of {', '.join(KINDS)}",
+            )
+        found.append((kind, path))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
 class Writers:
-    """Where a report goes beside the terminal; None for nowhere."""
+    """Where a report goes beside the terminal; None for nowhere. ``reports`` are kinds and files."""
 
     json: str | None = None
     plots: str | None = None
     csv: str | None = None
     per_image: bool = False
+    reports: tuple[tuple[str, str], ...] = ()
 
     def check(self, inputs: tuple[str, ...]) -> None:
-        """Make sure, before anything is measured, that each can be written, and over none of the inputs."""
+        """Make sure, before anything is measured, that each can be written, and over none of the others."""
+        files: list[tuple[str, str]] = []
         if self.json not in {None, "-"}:
-            check_output(str(self.json), inputs)
-            check_output(per_image_path(str(self.json)), inputs)
+            files += [("--json", str(self.json)), ("--json", per_image_path(str(self.json)))]
         if self.csv is not None:
-            check_output(self.csv, inputs, option="--csv")
-            if self.json not in {None, "-"} and Path(self.csv).resolve() == Path(str(self.json)).resolve():
-                raise UsageError(f"--json and --csv both write {self.csv}", "give each a file of its own")
+            files.append(("--csv", self.csv))
+        taken: dict[Path, str] = {}
+        for option, path in [*files, *((f"--report {kind}", path) for kind, path in self.reports)]:
+            check_output(path, inputs, option)
+            place = Path(path).resolve()
+            if place in taken:
+                raise UsageError(
+                    f"{taken[place]} and {option} both write {path}", "give each a file of its own"
+                )
+            taken[place] = option
         if self.plots is not None:
             check_folder(self.plots)
 
@@ -62,6 +99,22 @@ class Writers:
             write_file(self.csv, (per_image_csv if self.per_image else sweep_csv)(audited.report))
         if self.json not in {None, "-"}:
             write_report(str(self.json), audited.report)
+
+    def write_reports(self, outcomes: Sequence[Outcome]) -> None:
+        """Write the reports on all checks."""
+        for kind, path in self.reports:
+            write_file(path, KINDS[kind](outcomes))
+
+    def write_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Write the reports on all checks, and tell the CI job that this is, if it is one."""
+        shown = [msgspec.structs.replace(outcome, error=hide_home(outcome.error)) for outcome in outcomes]
+        tell_github(shown)
+        self.write_reports(shown)
+
+
+def outcome_name(spec: str) -> str:
+    """Return what a check of one model is called: the name of its file."""
+    return PurePath(spec).name or spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +141,19 @@ class Asked:
 
     def run(self) -> ExitCode:
         """Measure, write everything, and return the code that the audit earned."""
-        audited = self.measure()
+        try:
+            audited = self.measure()
+        except EqauditError as error:
+            # That a report cannot be written either is the smaller trouble.
+            with suppress(OutputError):
+                name = outcome_name(str(self.plan.model))
+                self.writers.write_outcomes([Outcome(name, None, error.message)])
+            raise
         if audited is None:
             return ExitCode.PASSED
         self.write(audited)
         report = audited.report
+        self.writers.write_outcomes([Outcome(outcome_name(report.model.spec), report)])
         if self.writers.json == "-":
             write_stdout(to_json(report))
         else:
@@ -115,7 +176,8 @@ class Asked:
             audited = run_audit(self.plan, self.process.timeout, on_progress, on_output)
         if audited is None:
             return None
-        return msgspec.structs.replace(audited, report=judge(audited.report, self.limits))
+        report = replace_text(audited.report, hide_home)
+        return msgspec.structs.replace(audited, report=judge(report, self.limits))
 
     def write(self, audited: Audited) -> None:
         """Write what was asked for; a report that passes becomes the next baseline, if that was asked for."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eqaudit.cli.audits import Asked, Writers
+from eqaudit.cli.audits import Asked, Writers, parse_reports
 from eqaudit.cli.configured import is_left_out, run_configured
 from eqaudit.cli.flags import (
     ImageFlags,
@@ -17,6 +17,7 @@ from eqaudit.cli.flags import (
     OutputName,
     Plots,
     Quiet,
+    Reports,
     RunFlags,
     TapsFlag,
     TaskFlags,
@@ -43,7 +44,9 @@ eqaudit check resnet.pt --taps operations --layers 'layer1.*'
 
 eqaudit check model.pt --limit 'output.normalised < 0.1' --limit 'layers["conv*"].error < 1e-3 @ r90,r180'
 
-eqaudit check --only lenet"""
+eqaudit check --only lenet
+
+eqaudit check model.pt --report junit=equivariance.xml --report markdown=comment.md"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ def check(
     shorthand: ShorthandFlags,
     json: Json = None,
     plots: Plots = None,
+    report: Reports = None,
     run: RunFlags,
     quiet: Quiet = False,
 ) -> Asked | ExitCode:
@@ -125,4 +129,5 @@ def check(
         output=output or "",
         command=command_line(),
     )
-    return Asked(plan, gate, limits, Writers(json=json, plots=plots), run, quiet)
+    writers = Writers(json, plots, reports=parse_reports(report or []))
+    return Asked(plan, gate, limits, writers, run, quiet)

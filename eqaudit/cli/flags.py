@@ -56,6 +56,19 @@ Json = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Reports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--report",
+        metavar="KIND=FILE",
+        help="Write a report for CI (repeatable): junit=FILE.xml, markdown=FILE.md.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Csv = Annotated[
+    str | None,
+    typer.Option("--csv", metavar="FILE", help="Write one row for each angle.", rich_help_panel=OUTPUT),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; of the report, only the verdict.")]
 OutputName = Annotated[
     str | None, typer.Option(metavar="NAME", help="Which output is judged; the first when left out.")

@@ -22,7 +22,7 @@ from eqaudit.gate import judge
 from eqaudit.holding import holding_groups
 from eqaudit.limits import parse_limit_expression
 from eqaudit.report import Report
-from eqaudit.reporters.base import show
+from eqaudit.reporters.escape import show
 from eqaudit.reporters.terminal import render_verdict
 from eqaudit.verdict import format_error
 

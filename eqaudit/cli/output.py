@@ -15,8 +15,8 @@ from typing import TextIO
 
 from eqaudit.errors import EqauditError, ExpressionError, UsageError
 from eqaudit.report import Audited, Report, to_json
-from eqaudit.reporters.base import show
 from eqaudit.reporters.console import Style
+from eqaudit.reporters.escape import log_text, show
 
 TEMPORARY_PREFIX = ".eqaudit-"
 DEFAULT_WIDTH = 80
@@ -72,6 +72,8 @@ def collected_stdout() -> Iterator[None]:
 def write_stdout(content: str | bytes) -> None:
     """Write to standard output and flush: text in what its encoding has, bytes as they are.
 
+    No line of a text is a command to a CI job that reads it.
+
     A closed pipe ends quietly: whoever reads has seen enough, and the code stays the one that the
     audit earned.
 
@@ -89,7 +91,7 @@ def write_stdout(content: str | bytes) -> None:
     try:
         if isinstance(content, str):
             encoding = sys.stdout.encoding or "ascii"
-            sys.stdout.write(content.encode(encoding, "backslashreplace").decode(encoding))
+            sys.stdout.write(log_text(content).encode(encoding, "backslashreplace").decode(encoding))
         else:
             sys.stdout.buffer.write(content)
         sys.stdout.flush()
@@ -103,7 +105,12 @@ def write_stdout(content: str | bytes) -> None:
 
 
 def write_stderr(text: str) -> None:
-    """Write a line of chatter; that nobody can read it is no error."""
+    """Write lines of chatter, none of them a command to a CI job; that nobody can read them is no error."""
+    write_command(log_text(text))
+
+
+def write_command(text: str) -> None:
+    """Write a line to standard error as it is: it may be a command to a CI job."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
         sys.stderr.flush()

@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 from eqaudit.cli.output import write_stderr
-from eqaudit.reporters.base import show
+from eqaudit.reporters.escape import show
 from eqaudit.worker import OnOutput, OnProgress
 from eqaudit.worker import Progress as Event
 

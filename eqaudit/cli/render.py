@@ -6,25 +6,19 @@ from typing import Annotated
 
 import typer
 
-from eqaudit.cli.flags import Plots, Quiet
-from eqaudit.cli.output import (
-    check_folder,
-    require_stdout,
-    stdout_style,
-    write_pictures,
-    write_stderr,
-    write_stdout,
-)
+from eqaudit.cli.audits import Writers, outcome_name, parse_reports
+from eqaudit.cli.flags import Csv, Plots, Quiet, Reports
+from eqaudit.cli.output import require_stdout, stdout_style, write_stderr, write_stdout
 from eqaudit.cli.saved import read_report
 from eqaudit.errors import ExitCode
-from eqaudit.report import Audited
+from eqaudit.report import Audited, Outcome
 from eqaudit.reporters.terminal import render_report, render_verdict
 
 EXAMPLES = """Examples:
 
 eqaudit render report.json
 
-eqaudit render report.json --plots pictures/"""
+eqaudit render report.json --plots pictures/ --report markdown=comment.md"""
 
 
 def render(
@@ -32,16 +26,18 @@ def render(
         str, typer.Argument(metavar="REPORT", help="A report written by eqaudit check --json.")
     ],
     plots: Plots = None,
+    csv: Csv = None,
+    reports: Reports = None,
     quiet: Quiet = False,
 ) -> int:
-    """Show the table of a saved report, and draw its pictures with --plots; nothing is measured again."""
+    """Show a saved report, and write its pictures or other reports; nothing is measured again."""
     require_stdout()
-    if plots is not None:
-        check_folder(plots)
+    writers = Writers(plots=plots, csv=csv, reports=parse_reports(reports or []))
+    writers.check((report,))
     found = read_report(report)
-    if plots is not None:
-        write_pictures(plots, Audited(found))
-        if found.kind == "sweep":
-            write_stderr("worst.png needs the model and its images: only sweep-angles --plots draws it")
+    writers.write(Audited(found))
+    writers.write_reports([Outcome(outcome_name(found.model.spec), found)])
+    if plots is not None and found.kind == "sweep":
+        write_stderr("worst.png needs the model and its images: only sweep-angles --plots draws it")
     write_stdout((render_verdict if quiet else render_report)(found, stdout_style()))
     return ExitCode.PASSED

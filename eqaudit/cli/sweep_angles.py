@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from eqaudit.cli.audits import Asked, Writers
+from eqaudit.cli.audits import Asked, Writers, parse_reports
 from eqaudit.cli.flags import (
     OUTPUT,
+    Csv,
     ImageFlags,
     Json,
     Layouts,
@@ -16,6 +17,7 @@ from eqaudit.cli.flags import (
     OutputName,
     Plots,
     Quiet,
+    Reports,
     RunFlags,
     TapsFlag,
     TaskFlags,
@@ -61,10 +63,7 @@ def sweep_angles(
     turning: TurningFlags,
     gate: GateFlags,
     json: Json = None,
-    csv: Annotated[
-        str | None,
-        typer.Option("--csv", metavar="FILE", help="Write one row for each angle.", rich_help_panel=OUTPUT),
-    ] = None,
+    csv: Csv = None,
     per_image: Annotated[
         bool,
         typer.Option(
@@ -72,6 +71,7 @@ def sweep_angles(
         ),
     ] = False,
     plots: Plots = None,
+    report: Reports = None,
     run: RunFlags,
     quiet: Quiet = False,
 ) -> Asked:
@@ -97,4 +97,5 @@ def sweep_angles(
         output=output or "",
         command=command_line(),
     )
-    return Asked(plan, gate, limits, Writers(json, plots, csv, per_image), run, quiet)
+    writers = Writers(json, plots, csv, per_image, parse_reports(report or []))
+    return Asked(plan, gate, limits, writers, run, quiet)

@@ -1,45 +1,53 @@
-"""What reporters share: foreign text made safe, numbers and classes put in words."""
+"""What reporters share: names and classes of layers put in words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from eqaudit.groups import Group
 from eqaudit.holding import full_name, turns_channels
 from eqaudit.plan import AUTO
-from eqaudit.report import HOLDING, ElementError, Layer, Report
+from eqaudit.report import HOLDING, ElementError, GateCheck, Layer, Outcome, Report
+from eqaudit.reporters.escape import brief
 
 SEVERITY = ("exact", "at the floor", "approximate", "unresolved", "degenerate", "broken")
 NOT_PLAIN = "not plain"
+Result = Literal["passed", "failed", "undecided", "could not run"]
 
 Rows = Sequence[tuple[Layer, frozenset[str]]]
 """Layers, then outputs, each with the elements at which it is excused; see `layer_rows`."""
 
 
-def show(text: str) -> str:
-    r"""Return foreign text on one line: what cannot be printed is written as an escape.
-
-    Names of layers, files and messages may hold terminal escapes, line breaks or marks that turn the
-    direction of writing.
-
-    Examples
-    --------
-    >>> show("conv\x1b[31m")
-    'conv\\x1b[31m'
-    """
-    return "".join(character if character.isprintable() else _escape(character) for character in text)
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if code < 0x100:  # noqa: PLR2004 - two hexadecimal digits
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"  # noqa: PLR2004 - four
-
-
 def layer_name(layer: Layer) -> str:
-    """Return the name of a layer; later calls of the same module are numbered: ``conv1#1``."""
-    return show(full_name(layer))
+    """Return the name of a layer; later calls of the same module are numbered: ``conv1#1``.
+
+    What is too long for any table is cut in the middle.
+    """
+    return brief(full_name(layer))
+
+
+def is_judged(report: Report) -> bool:
+    """Return whether a failed gate fails the command; ``--no-gate`` asks for numbers only."""
+    return "--no-gate" not in report.tool.command
+
+
+def check_result(check: GateCheck) -> Result:
+    """Return how one limit ended."""
+    return "passed" if check.passed else "undecided" if check.undecided else "failed"
+
+
+def outcome_result(outcome: Outcome) -> Result:
+    """Return how one check ended: undecided where no limit failed for certain."""
+    if outcome.report is None:
+        return "could not run"
+    results = {check_result(check) for check in gate_checks(outcome.report)} - {"passed"}
+    return "failed" if "failed" in results else "undecided" if results else "passed"
+
+
+def gate_checks(report: Report) -> list[GateCheck]:
+    """Return every limit that was compared; none where nothing was judged."""
+    return report.gate.checks if report.gate is not None else []
 
 
 def describe_asked(report: Report) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from eqaudit.holding import full_name
 from eqaudit.report import ActionPicture, Report
-from eqaudit.reporters.base import show
+from eqaudit.reporters.escape import brief
 from eqaudit.reporters.figures import DOTS_PER_INCH, new_figure, set_title, wrap
 
 Matrix = NDArray[np.float32]
@@ -92,7 +92,7 @@ def _row_title(row: Sequence[ActionPicture], letters: int) -> list[str]:
     size = f"{first.channels} channel{'' if first.channels == 1 else 's'}"
     block = _block(first.channels)
     cut = "" if block == 1 else f", each pixel {block}x{block} of them"
-    return wrap(f"{show(first.layer)}: {show(first.words)} ({size}{cut})", letters)
+    return wrap(f"{brief(first.layer)}: {brief(first.words)} ({size}{cut})", letters)
 
 
 def _draw_row(figure: Figure, row: Sequence[ActionPicture], title: Sequence[str], top: int) -> None:
@@ -105,7 +105,7 @@ def _draw_row(figure: Figure, row: Sequence[ActionPicture], title: Sequence[str]
     edges = field_edges(matrices)
     for place, (action, matrix) in enumerate(zip(row, matrices, strict=True)):
         left = GAP + place * _pitch(row)
-        _write(figure, show(action.element), left, below, 8)
+        _write(figure, brief(action.element), left, below, 8)
         _draw_matrix(_axes(figure, left, below + LINE, len(matrix)), matrix, edges)
 
 

@@ -18,14 +18,12 @@ from eqaudit.report import (
     Segmentation,
     Spread,
 )
-from eqaudit.reporters.base import show
+from eqaudit.reporters.escape import csv_cell
 
 Cell = str | float | None
 Column = tuple[str, Sequence[Cell]]
 RecordT = TypeVar("RecordT")
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What a spreadsheet takes for the beginning of a formula."""
 ESTIMATES = ("total_variation", "accuracy", "cross_entropy", "auc", "consistency_when_right")
 
 
@@ -190,9 +188,6 @@ def _write(header: Sequence[str], rows: Iterable[Iterable[Cell]]) -> bytes:
 
 
 def _safe(cell: Cell) -> Cell:
-    """Return text that a spreadsheet runs as no formula, and that is one line; numbers as they are."""
     if cell is None:
         return NOTHING
-    if not isinstance(cell, str):
-        return cell
-    return f"'{show(cell)}" if cell.startswith(FORMULA) else show(cell)
+    return csv_cell(cell) if isinstance(cell, str) else cell

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from eqaudit.report import Dense, ElementConsistency, Estimate, Predictions, Report
 from eqaudit.reporters.angles import Angles, angle_rows
-from eqaudit.reporters.base import show
+from eqaudit.reporters.escape import brief
 from eqaudit.reporters.figures import (
     BLUE,
     GREEN,
@@ -99,7 +99,7 @@ def _mark_worst(axes: Axes, angles: Angles, estimates: Estimates, what: str) -> 
     if not np.isfinite(values).any() or np.nanmin(values) == np.nanmax(values):
         return
     place = int(np.nanargmin(values))
-    text = f"least {what}: {values[place]:.2f} at {show(angles.names[place])}"
+    text = f"least {what}: {values[place]:.2f} at {brief(angles.names[place])}"
     axes.plot(angles.degrees[place], values[place], "o", markersize=9, markerfacecolor="none", color="black")
     axes.text(
         0.995, 1.02, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=8, parse_math=False

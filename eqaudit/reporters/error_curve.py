@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from eqaudit.report import ElementError, Report
 from eqaudit.reporters.angles import Angles, angle_rows
-from eqaudit.reporters.base import show
+from eqaudit.reporters.escape import brief, show
 from eqaudit.reporters.figures import (
     MARKS,
     PAGE_WIDTH,
@@ -53,7 +53,7 @@ def draw_error(report: Report) -> Figure:
         describe_row(axes, f"{row.title}; {missing}" if missing else row.title)
     grid[-1, 0].set_xlabel("angle", fontsize=9)
     add_legend(figure, _handles(errors, factor))
-    set_title(figure, report, f"Equivariance error of {show(output.name)} by angle")
+    set_title(figure, report, f"Equivariance error of {brief(output.name)} by angle")
     return figure
 
 

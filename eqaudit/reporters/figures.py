@@ -13,9 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from rich.cells import cell_len
 
 from eqaudit.report import Report
-from eqaudit.reporters.base import NOT_PLAIN, Rows, layer_name, show
+from eqaudit.reporters.base import NOT_PLAIN, Rows, layer_name
+from eqaudit.reporters.escape import brief
 
 DOTS_PER_INCH = 150
 PAGE_WIDTH = 7.0
@@ -39,8 +41,8 @@ MARKS = {
 
 
 def longest_name(rows: Rows) -> int:
-    """Return how many characters the longest name of a layer has."""
-    return max((len(layer_name(layer)) for layer, _ in rows), default=0)
+    """Return how many letters wide the longest name of a layer is."""
+    return max((cell_len(layer_name(layer)) for layer, _ in rows), default=0)
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:
@@ -82,10 +84,10 @@ def add_legend(figure: Figure, handles: Sequence[Artist], most: int = 4) -> None
 
 def set_title(figure: Figure, report: Report, text: str, images: int | None = None) -> None:
     """Say what a figure shows, and of which model and images; ``images`` where not all of them counted."""
-    name = show(PurePath(report.model.spec).name)
+    name = brief(PurePath(report.model.spec).name)
     samples = report.inputs.samples
     count = f"{samples}" if images in {None, samples} else f"{images} of {samples}"
-    lines = [text, *wrap(f"{name}, {count} images of {show(report.inputs.source)}")]
+    lines = [text, *wrap(f"{name}, {count} images of {brief(report.inputs.source)}")]
     figure.suptitle("\n".join(lines), fontsize=10, parse_math=False)
 
 
@@ -100,6 +102,8 @@ def to_png(figure: Figure) -> bytes:
     with warnings.catch_warnings():
         # Names may be in a script that the font lacks: they are drawn as boxes, which is seen without a word.
         warnings.filterwarnings("ignore", r"(?s).*Glyph .* missing from", UserWarning)
+        # Nor is there room for every name that somebody makes up: the picture is made without a layout.
+        warnings.filterwarnings("ignore", "constrained_layout not applied", UserWarning)
         # Without the software's version, so that the same report gives the same bytes.
         figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from eqaudit.report import ElementError, Predictions, Report
 from eqaudit.reporters.angles import Angles, angle_rows
-from eqaudit.reporters.base import Rows, describe_asked, describe_measured, layer_name, layer_rows, show
+from eqaudit.reporters.base import Rows, describe_asked, describe_measured, layer_name, layer_rows
+from eqaudit.reporters.escape import brief
 from eqaudit.reporters.figures import (
     PAGE_WIDTH,
     describe_row,
@@ -98,10 +99,11 @@ def _write_shares(axes: Axes, rows: Rows, shares: NDArray[np.float64], norm: Log
 
 def _write_reasons(axes: Axes, rows: Rows, shares: NDArray[np.float64], *, numbers: bool) -> None:
     for row, (layer, _) in enumerate(rows):
-        text = f"skipped: {show(layer.skipped)}" if layer.skipped else ""
+        text = f"skipped: {brief(layer.skipped)}" if layer.skipped else ""
         if not numbers and layer.errors and not np.isfinite(shares[row]).any():
             text = layer.errors[0].class_
-        axes.text(-0.4, row, text, va="center", fontsize=6, parse_math=False)
+        # A long reason may end at the edge: it must leave room for the picture.
+        axes.text(-0.4, row, text, va="center", fontsize=6, parse_math=False, in_layout=False)
 
 
 def _name_columns(axes: Axes, report: Report, elements: Sequence[str]) -> None:
@@ -114,7 +116,7 @@ def _name_columns(axes: Axes, report: Report, elements: Sequence[str]) -> None:
         places = round_ones if 2 < len(round_ones) <= MOST_LABELS else places[::step]  # noqa: PLR2004 - both ends and more
         far = [right - left >= len(elements) / LABEL_ROOM for left, right in pairwise(places)]
         places = [places[0], *(place for place, apart in zip(places[1:], far, strict=True) if apart)]
-    names = [show(elements[place]) for place in places]
+    names = [brief(elements[place]) for place in places]
     axes.set_xticks(places, names, rotation=90 if len(names) > UPRIGHT_LABELS else 0, parse_math=False)
     axes.xaxis.tick_top()
 
@@ -165,7 +167,7 @@ def _class_names(predictions: Predictions, classes: int) -> list[str]:
         for place in range(classes)
     ]
     counts = predictions.class_images or []
-    shown = [show(name) for name in names]
+    shown = [brief(name) for name in names]
     short = [name if len(name) <= LONGEST_CLASS else f"{name[: LONGEST_CLASS - 1]}…" for name in shown]
     return [f"{name} ({counts[place]})" if place < len(counts) else name for place, name in enumerate(short)]
 

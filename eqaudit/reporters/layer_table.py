@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from rich.cells import cell_len
 from rich.console import JustifyMethod, OverflowMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -17,10 +18,10 @@ from eqaudit.reporters.base import (
     SEVERITY,
     layer_name,
     layer_rows,
-    show,
     shown_class,
     worst_error,
 )
+from eqaudit.reporters.escape import show
 from eqaudit.reporters.poses import COLOURS as CLASS_COLOURS
 from eqaudit.verdict import describe_fields, format_error, format_share
 
@@ -66,8 +67,8 @@ TURNING = (
 def layer_table(report: Report, width: int) -> list[RenderableType]:
     """Return the table of layers and outputs, what it does not say itself, and why some were skipped."""
     layers = [*report.layers, *report.outputs]
-    turning = any(turns_channels(layer) and not layer.skipped for layer in layers)
-    table, below = (_turning_table if turning else _plain_table)(report, width)
+    columns, cells = layer_cells(report)
+    table, below = (_turning_table if columns is TURNING else _plain_table)(report, cells, width)
     layouts = dict.fromkeys(layer.layout for layer in layers if layer.layout and ":" in layer.layout)
     reasons = [(layer_name(layer), layer.skipped) for layer in layers if layer.skipped]
     return [
@@ -78,13 +79,20 @@ def layer_table(report: Report, width: int) -> list[RenderableType]:
     ]
 
 
-def _plain_table(report: Report, width: int) -> tuple[Table, list[str]]:
-    rows = layer_rows(report)
-    cells = [_plain_cells(layer, later) for layer, later in rows]
+def layer_cells(report: Report) -> tuple[Sequence[Column], list[list[str]]]:
+    """Return what any table of layers says: its columns, and the cells of each layer and output."""
+    layers = [*report.layers, *report.outputs]
+    if any(turns_channels(layer) and not layer.skipped for layer in layers):
+        candidates = Candidates.of(report)
+        return TURNING, [_turning_cells(layer, candidates) for layer in layers]
+    return PLAIN, [_plain_cells(layer, later) for layer, later in layer_rows(report)]
+
+
+def _plain_table(report: Report, cells: list[list[str]], width: int) -> tuple[Table, list[str]]:
     widths = fit(PLAIN, cells, width)
     table, share = _empty(PLAIN, widths), widths[PLAIN.index(SHARE)]
     bars = share - SHARE_WIDTH if share > len(SHARE.title) else 0
-    for (layer, _), row in zip(rows, cells, strict=True):
+    for layer, row in zip([*report.layers, *report.outputs], cells, strict=True):
         error = worst_error(layer)
         drawn = "" if error is None else f"{_bar(error.normalised, bars)} {row[5]:>6}".rjust(share)
         name = Text(row[6], style=COLOURS.get(row[6], "magenta"))
@@ -101,10 +109,8 @@ def _plain_cells(layer: Layer, later: frozenset[str]) -> list[str]:
     return [*_first_cells(layer), error.element, size, share, shown_class(error, later)]
 
 
-def _turning_table(report: Report, width: int) -> tuple[Table, list[str]]:
+def _turning_table(report: Report, cells: list[list[str]], width: int) -> tuple[Table, list[str]]:
     layers = [*report.layers, *report.outputs]
-    candidates = Candidates.of(report)
-    cells = [_turning_cells(layer, candidates) for layer in layers]
     widths = fit(TURNING, cells, width)
     table = _empty(TURNING, widths)
     for layer, row, words in zip(layers, cells, _fitting_words(layers, widths[3]), strict=True):
@@ -183,7 +189,7 @@ def _worst_failure(report: Report) -> Iterator[str]:
 def fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
     """Return the width of each column: some take what is left; where it is short, others give."""
     titles = [max(column.title.split("\n"), key=len) for column in columns]
-    widths = [max(len(cell) for cell in cells) for cells in zip(titles, *rows, strict=True)]
+    widths = [max(cell_len(cell) for cell in cells) for cells in zip(titles, *rows, strict=True)]
     left = width - sum(widths) - len(widths) + 1
     for place, column in enumerate(columns):
         taken = min(max(left, 0), max(column.most - widths[place], 0))

@@ -6,8 +6,8 @@ from rich.table import Table
 from rich.text import Text
 
 from eqaudit.report import Listing, describe_shape
-from eqaudit.reporters.base import show
 from eqaudit.reporters.console import Style, render
+from eqaudit.reporters.escape import show
 from eqaudit.reporters.terminal import describe_model
 
 

@@ -15,11 +15,11 @@ from eqaudit.reporters.base import (
     describe_measured,
     layer_name,
     layer_rows,
-    show,
     shown_class,
     worst_error,
 )
 from eqaudit.reporters.channel_pictures import draw_channels, recorded_actions
+from eqaudit.reporters.escape import brief
 from eqaudit.reporters.figures import (
     MARKS,
     longest_name,
@@ -68,11 +68,12 @@ def _draw_layers(report: Report) -> Figure:
             axes.text(
                 0.01,
                 row,
-                show(layer.skipped or (error.class_ if error else "")),
+                brief(layer.skipped or (error.class_ if error else "")),
                 va="center",
                 fontsize=7,
                 transform=axes.get_yaxis_transform(),
                 parse_math=False,
+                in_layout=False,
             )
             continue
         others = [max(other.error, LEAST_ERROR) for other in layer.errors if other.error is not None]

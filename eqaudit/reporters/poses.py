@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eqaudit.report import Dense, Embedding, Estimate, Predictions, Report, Segmentation
-from eqaudit.reporters.base import show
+from eqaudit.reporters.escape import show
 from eqaudit.verdict import format_error, format_share
 
 COLOURS = {

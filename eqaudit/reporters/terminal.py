@@ -13,15 +13,17 @@ from eqaudit.gate import GROUP_HOLDS, SOUND
 from eqaudit.groups import IDENTITY, Group
 from eqaudit.holding import NOTHING, describe_ranges, holding_groups, turns_channels
 from eqaudit.plan import AUTO, AUTO_GROUPS
-from eqaudit.report import Gate, GateCheck, Layer, Model, Report, Resampling, describe_shape
-from eqaudit.reporters.base import first_breaking_layer, layer_name, show
+from eqaudit.report import HOLDING, Gate, GateCheck, Inputs, Layer, Model, Report, Resampling, describe_shape
+from eqaudit.reporters.base import first_breaking_layer, gate_checks, is_judged, layer_name, worst_error
 from eqaudit.reporters.console import NARROWEST, Style, render
+from eqaudit.reporters.escape import show
 from eqaudit.reporters.layer_table import COLOURS, layer_table
 from eqaudit.reporters.poses import class_table, percent, pose_table
 from eqaudit.verdict import describe_elements, format_error, format_share
 
 KINDS = {"torchscript": "TorchScript", "exported": "exported program", "python": "Python", "onnx": "ONNX"}
 MOST_COLUMNS = 7
+MOST_FAILURES = 9
 
 
 def render_report(report: Report, style: Style) -> str:
@@ -42,6 +44,29 @@ def render_verdict(report: Report, style: Style) -> str:
     return render([_conclusion(report), "", _gate(report)], style)
 
 
+def render_failure(report: Report) -> str:
+    """Return why a report did not pass, in a few lines: for an assertion."""
+    output = report.gating_output
+    breaking = first_breaking_layer(report)
+    rows = [(breaking, worst_error(breaking))] if breaking is not None else []
+    failing = sorted(output.errors, key=lambda error: -(error.error or 0.0))
+    rows += [(output, error) for error in failing if error.class_ not in HOLDING]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("layer", "element", "error", "of chance", "class"):
+        table.add_column(title)
+    for layer, error in rows[:MOST_FAILURES]:
+        if error is not None:
+            cells = error.element, format_error(error.error), format_share(error.normalised), error.class_
+            table.add_row(*map(Text, (layer_name(layer), *cells)))
+    more = len(rows) - MOST_FAILURES
+    said = [report.verdict.sentence if report.verdict else "", *describe_where(report)]
+    said += [f"FAILED  {check.reason}" for check in gate_checks(report) if not check.passed]
+    parts: list[RenderableType] = [Text("\n".join(map(show, said)))]
+    parts += ["", table] if rows else []
+    parts += [f"and {more} more"] if more > 0 else []
+    return render(parts, Style())
+
+
 def describe_model(model: Model, layers: int | None) -> str:
     """Return one line on a model: name, kind, size; ``layers`` None where they were not looked at."""
     size = f"{model.parameters:,} parameters"
@@ -50,10 +75,15 @@ def describe_model(model: Model, layers: int | None) -> str:
     return f"{show(PurePath(model.spec).name)}  {KINDS[model.kind]}, {size}"
 
 
+def describe_images(inputs: Inputs) -> str:
+    """Return how many images there were, from where, and their shape."""
+    plural = "" if inputs.samples == 1 else "s"
+    return f"{inputs.samples} image{plural} ({show(inputs.source)}), {describe_shape(inputs.shape)}"
+
+
 def _header(report: Report) -> RenderableType:
     inputs, tool = report.inputs, report.tool
     values = inputs.values
-    plural = "" if inputs.samples == 1 else "s"
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim")
     grid.add_column()
@@ -69,7 +99,7 @@ def _header(report: Report) -> RenderableType:
     grid.add_row(
         "input",
         Text(
-            f"{inputs.samples} image{plural} ({show(inputs.source)}), {describe_shape(inputs.shape)}, "
+            f"{describe_images(inputs)}, "
             f"values {values.minimum:.3g} to {values.maximum:.3g}, mean {values.mean:.3g}"
         ),
     )
@@ -196,10 +226,10 @@ def _details(report: Report) -> Iterator[str]:
         yield f"{said}: {format_error(largest)}, exact with the weights as stored."
     elif errors:
         yield f"{said}: the errors are the model's, not rounding."
-    yield from _where(report)
+    yield from describe_where(report)
 
 
-def _where(report: Report) -> Iterator[str]:
+def describe_where(report: Report) -> Iterator[str]:
     """Say at which layers a group holds, where that is not in the sentence, and which layer breaks first."""
     ranges = report.verdict.by_layer if report.verdict else []
     turning = any(turns_channels(layer) for layer in report.layers)
@@ -267,8 +297,7 @@ def _reason(check: GateCheck) -> str:
 
 
 def _hints(report: Report, gate: Gate) -> list[str]:
-    judged = "--no-gate" not in report.tool.command
-    ending = "to see numbers without judging add --no-gate" if judged else "not judged: --no-gate"
+    ending = "to see numbers without judging add --no-gate" if is_judged(report) else "not judged: --no-gate"
     if not _sound(gate):
         return [ending]  # no limit would help
     if all(check.passed for check in gate.checks if check.name == GROUP_HOLDS):

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from eqaudit.report import Panel, PanelImage, Report
-from eqaudit.reporters.base import show
+from eqaudit.reporters.escape import brief
 from eqaudit.reporters.figures import BLUE, PAGE_WIDTH, VERMILION, new_figure, set_title, tidy, wrap
 
 INPUTS, DIFFERENCE = 2, 5
@@ -49,7 +49,7 @@ def draw_worst(report: Report, panel: Panel) -> Figure:
     else:
         _draw_vectors(axes[INPUTS:], parts[INPUTS:])
     where = f"{panel.image} at {panel.element} ({panel.degrees:g} degrees)"
-    set_title(figure, report, "\n".join(wrap(f"{_capital(show(panel.sentence))}: {show(where)}")))
+    set_title(figure, report, "\n".join(wrap(f"{_capital(brief(panel.sentence))}: {brief(where)}")))
     return figure
 
 
