@@ -29,12 +29,13 @@ class Limits(msgspec.Struct, frozen=True):
     """What is asked of a report.
 
     Without a limit on the output or its verdict, and without a baseline, the group must hold on the gating
-    output.
+    output. With ``judged`` False a failure is shown, and fails nothing.
     """
 
     asked: tuple[Limit, ...] = ()
     by: By = "bound"
     baseline: Baseline | None = None
+    judged: bool = True
 
 
 def judge(report: Report, limits: Limits) -> Report:
@@ -57,15 +58,15 @@ def judge(report: Report, limits: Limits) -> Report:
     if limits.baseline is not None and limits.baseline.report is not None:
         record = compare(limits.baseline, report)
         checks.append(judge_changes(record))
-    gate = Gate(all(check.passed for check in checks), checks, record)
+    gate = Gate(all(check.passed for check in checks), checks, record, limits.judged)
     return msgspec.structs.replace(report, verdict=conclude(report), gate=gate)
 
 
-def exit_code(report: Report, *, strict: bool, gate: bool) -> ExitCode:
-    """Return the code of a judged report; ``gate`` False turns a failed gate, and nothing else, into 0."""
+def exit_code(report: Report, *, strict: bool) -> ExitCode:
+    """Return the code of a report with its gate."""
     if strict and incomplete(report):
         return ExitCode.INCOMPLETE
-    failed = gate and report.gate is not None and not report.gate.passed
+    failed = report.gate is not None and report.gate.judged and not report.gate.passed
     return ExitCode.GATE_FAILED if failed else ExitCode.PASSED
 
 

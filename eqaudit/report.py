@@ -479,11 +479,12 @@ class BaselineRecord(Record, frozen=True):
 
 
 class Gate(Record, frozen=True):
-    """Whether the audit passed, and every check that decided it."""
+    """Whether the audit passed, and what decided it; ``judged`` is False where nothing hangs on it."""
 
     passed: bool
     checks: list[GateCheck]
     baseline: BaselineRecord | None = None
+    judged: bool = True
 
 
 class Outcome(Record, frozen=True):

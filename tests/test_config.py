@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -314,3 +315,17 @@ def test_names_of_checks_are_foreign_text(folder: Path, capsys: pytest.CaptureFi
     shown = capsys.readouterr().out
     assert r"[red]\x1b[31m\x0a|" in shown
     assert "\x1b" not in shown
+
+
+def test_reports_hold_every_check_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--report goes to the whole run: one file, with the check that could not run as an error."""
+    (folder / "models.py").write_text(MODELS)
+    (folder / "eqaudit.toml").write_text(CONFIGURED.replace("max-error = 0.5\n", ""))
+    inner = folder / "inner"
+    inner.mkdir()
+    monkeypatch.chdir(inner)
+    asked = ["check", "--samples", "2", "--layers", "none", "--report", "junit=all.xml"]
+    assert cli.main(asked) == ExitCode.CANNOT_RUN
+    suites = ElementTree.parse(inner / "all.xml").getroot()
+    assert [suite.get("name") for suite in suites] == ["mean", "corner", "gone", "turned"]
+    assert [len(suite.findall(".//error")) for suite in suites] == [0, 0, 1, 0]

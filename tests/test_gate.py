@@ -114,8 +114,8 @@ def test_exit_codes_follow_the_table(
     gate: bool, strict: bool, name: Class, skipped: bool, code: ExitCode
 ) -> None:
     """--no-gate turns 1 into 0 and nothing else; --strict outranks the gate."""
-    report = _judged(make_report(skipped=[Skipped("x.png", "truncated")] if skipped else [], class_=name))
-    assert exit_code(report, strict=strict, gate=gate) == code
+    report = make_report(skipped=[Skipped("x.png", "truncated")] if skipped else [], class_=name)
+    assert exit_code(judge(report, Limits(judged=gate)), strict=strict) == code
 
 
 def test_incomplete_names_layers_and_images() -> None:

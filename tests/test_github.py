@@ -55,9 +55,10 @@ def test_a_check_that_could_not_run_is_an_error() -> None:
 def test_what_does_not_fail_the_job_is_a_warning() -> None:
     """Limits under --no-gate, and layers that were not measured."""
     assert FAILS.report is not None
-    tool = msgspec.structs.replace(FAILS.report.tool, command=["eqaudit", "check", "m.pt", "--no-gate"])
+    assert FAILS.report.gate is not None
+    gate = msgspec.structs.replace(FAILS.report.gate, judged=False)
     skipped = [*FAILS.report.layers, make_layer("rnn", skipped="returns None")]
-    report = msgspec.structs.replace(FAILS.report, tool=tool, layers=skipped)
+    report = msgspec.structs.replace(FAILS.report, gate=gate, layers=skipped)
     assert [(kind, title) for kind, title, _ in read(annotate([Outcome("net.pt", report)]))] == [
         ("warning", "eqaudit: net.pt: group holds failed"),
         ("warning", "eqaudit: net.pt: incomplete"),

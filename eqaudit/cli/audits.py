@@ -189,7 +189,7 @@ class Asked:
 
     def code(self, report: Report) -> ExitCode:
         """Return the code that a judged report earns; says what is incomplete."""
-        code = exit_code(report, strict=self.gate.strict, gate=not self.gate.no_gate)
+        code = exit_code(report, strict=self.gate.strict)
         if code == ExitCode.INCOMPLETE:
             write_stderr("incomplete (--strict): " + show("; ".join(incomplete(report))))
         return code

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eqaudit.cli.audits import Asked
+from eqaudit.cli.audits import Asked, Writers, parse_reports
 from eqaudit.cli.options import Options, nearest
 from eqaudit.cli.output import stdout_style, write_stderr, write_stdout
 from eqaudit.config import Config, find_config, read_config
@@ -62,13 +62,20 @@ def run_configured(context: Any, path: str | None, only: Sequence[str]) -> ExitC
         asked = dict(_ask(config, commands_of(context), only, given))
         _check_outputs(config, [one for one in asked.values() if isinstance(one, Asked)])
         ended = [_run(name, one) for name, one in asked.items()]
-    outcomes = [outcome for outcome, _ in ended]
+        outcomes = [outcome for outcome, _ in ended]
+        audits = [one for one in asked.values() if isinstance(one, Asked)]
+        shared = dict.fromkeys(report for one in audits for report in one.writers.reports)
+        shared |= dict.fromkeys(parse_reports(given.get("report") or ()))
+        Writers(reports=tuple(shared)).write_outcomes(outcomes)
     write_stdout(render_outcomes(outcomes, heading, stdout_style(), quiet=context.params["quiet"]))
     return max((code for _, code in ended), key=PRECEDENCE.index)
 
 
 def _anchored(value: Any, metavar: str | None) -> Any:
     """Return a path of the command line in full: the configuration's are relative to its own folder."""
+    if metavar == "KIND=FILE":
+        parts = [text.partition("=") for text in value]
+        return [f"{kind}={Path.cwd() / file}" if file else kind for kind, _, file in parts]
     if not isinstance(value, str) or metavar not in PATHS or value == "-":
         return value
     with contextlib.suppress(OSError, ValueError):
@@ -127,6 +134,7 @@ def _tables(config: Config, only: Sequence[str]) -> dict[str, dict[str, Any]]:
 def _check_outputs(config: Config, asked: Sequence[Asked]) -> None:
     """Make sure that no check writes over what another one writes."""
     paths = Counter(str(Path(path).resolve()) for one in asked for path in one.written)
+    paths.update({str(Path(path).resolve()) for one in asked for _, path in one.writers.reports})
     twice = [path for path, count in paths.items() if count > 1]
     if twice:
         raise UsageError(

@@ -81,7 +81,7 @@ class GateFlags:
     def parse(self, shorthands: Sequence[Limit] = ()) -> Limits:
         """Check the options, read the baseline, and return what is required."""
         asked = tuple(parse_limit_expression(text) for text in self.limit or ())
-        return Limits((*asked, *shorthands), self.judge, self._read_baseline())
+        return Limits((*asked, *shorthands), self.judge, self._read_baseline(), not self.no_gate)
 
     def _read_baseline(self) -> Baseline | None:
         tolerance = parse_limit("--tolerance", self.tolerance)

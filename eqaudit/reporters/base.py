@@ -29,7 +29,7 @@ def layer_name(layer: Layer) -> str:
 
 def is_judged(report: Report) -> bool:
     """Return whether a failed gate fails the command; ``--no-gate`` asks for numbers only."""
-    return "--no-gate" not in report.tool.command
+    return report.gate is None or report.gate.judged
 
 
 def check_result(check: GateCheck) -> Result:

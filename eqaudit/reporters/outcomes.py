@@ -10,8 +10,8 @@ from rich.text import Text
 
 from eqaudit.holding import NOTHING
 from eqaudit.report import Gate, Outcome, Report
-from eqaudit.reporters.escape import show
 from eqaudit.reporters.console import Style, render
+from eqaudit.reporters.escape import show
 from eqaudit.reporters.terminal import render_report, render_verdict
 from eqaudit.verdict import format_error
 
