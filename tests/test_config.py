@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
@@ -326,6 +326,6 @@ def test_reports_hold_every_check_once(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(inner)
     asked = ["check", "--samples", "2", "--layers", "none", "--report", "junit=all.xml"]
     assert cli.main(asked) == ExitCode.CANNOT_RUN
-    suites = ElementTree.parse(inner / "all.xml").getroot()
+    suites = ET.parse(inner / "all.xml").getroot()
     assert [suite.get("name") for suite in suites] == ["mean", "corner", "gone", "turned"]
     assert [len(suite.findall(".//error")) for suite in suites] == [0, 0, 1, 0]
