@@ -181,9 +181,10 @@ def _measure(
 
 def _give_up_maps(references: dict[Key, Reference]) -> None:
     """Keep of layers, from the first resampled pose on, only what such poses need."""
-    for key, reference in references.items():
-        if key[0] == "layer" and reference.skipped is None:
-            reference.held.give_up_maps()
+    wanted = {id(reference.still) for key, reference in references.items() if key[0] == "output"}
+    for reference in references.values():
+        if reference.still is not None and id(reference.still) not in wanted:
+            reference.still.give_up_maps()
 
 
 def _in_order(row: PairNorms, order: list[int]) -> PairNorms:

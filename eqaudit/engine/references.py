@@ -111,30 +111,26 @@ def reference_pass(
             return
         reference.shape = tuple(feature.value.shape[1:])
         reference.same_as = unchanged.since(key, feature.value)
-        if reference.same_as is not None:
-            twin = references[reference.same_as]
-            reference.still, reference.careful, reference.skipped = twin.still, twin.careful, twin.skipped
+        value = reference.layout.space_last(feature.value)
+        points = None
+        if setting.resamples and reference.spatial:
+            points = setting.space.points(key, value.shape[-2], value.shape[-1], value.device)
+            reference.skipped = None if points else NOTHING_INSIDE
+        twin = None if reference.same_as is None else references[reference.same_as]
+        if twin is not None and twin.held.points is points:
+            reference.still, reference.careful = twin.still, twin.careful
             return
-        _hold(key, reference, feature.value, setting)
+        reference.still = Still(
+            value.clone(),
+            spatial=reference.spatial,
+            resampler=setting.space.features,
+            points=points,
+            cell=setting.space.cells.get(key, 1.0),
+        )
         reference.careful = careful or not ordinary(reference.held.norms, reference.value)
 
     stream(model, images, setting, receive)
     return references
-
-
-def _hold(key: Key, reference: Reference, value: torch.Tensor, setting: Setting) -> None:
-    value = value if reference.layout is None else reference.layout.space_last(value)
-    points = None
-    if setting.resamples and reference.spatial:
-        points = setting.space.points(key, value.shape[-2], value.shape[-1], value.device)
-        reference.skipped = None if points else NOTHING_INSIDE
-    reference.still = Still(
-        value.clone(),
-        spatial=reference.spatial,
-        resampler=setting.space.features,
-        points=points,
-        cell=setting.space.cells.get(key, 1.0),
-    )
 
 
 def layout_of(key: Key, value: torch.Tensor, images: int, sides: tuple[int, int], setting: Setting) -> Layout:
@@ -172,7 +168,7 @@ def moved_pass(
             reference.skipped = feature.reason or NOT_ALWAYS
             return
         twin = unchanged.since(key, feature.value)
-        if twin is not None and twin == reference.same_as and twin in references:
+        if twin is not None and twin in references and reference.still is references[twin].still:
             plain = references[twin].plain[-1:]
             turns = key in setting.channels.by_key
             reference.plain.extend(plain)
