@@ -17,7 +17,7 @@ from eqaudit.engine.assemble import Assembler
 from eqaudit.engine.base import Key, Progress, Setting, as_tensor, run_on
 from eqaudit.engine.channels import Fitting
 from eqaudit.engine.describe import describe_model, describe_poses, describe_tool
-from eqaudit.engine.determinism import check_determinism
+from eqaudit.engine.determinism import check_determinism, with_conduct
 from eqaudit.engine.floors import Floors, measure_floors
 from eqaudit.engine.layouts import settle_layouts
 from eqaudit.engine.measure import Unit, measure_batch
@@ -200,6 +200,7 @@ class _Run:
                 )
             raise ModelError(f"no output can be compared: {reason}", hint)
         rerun = self._rerun(unit)
+        self.determinism = with_conduct(self.determinism, self.model.conduct)
         assembler = Assembler(unit, rerun, self.floors, self.plan.space.floor_factor, self.setting)
         return Report(
             kind="sweep" if self.plan.angles else "check",
@@ -392,5 +393,5 @@ class _Run:
             suspicion=self.suspicion,
             window=window,
             rerun=rerun.reason,
-            determinism=self.determinism.note,
+            determinism=self.determinism,
         )

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from eqaudit.loader.archive import read_model_file
-from eqaudit.loader.base import AuditModel, Feature, Tap, describe
+from eqaudit.loader.base import AuditModel, Conduct, Feature, Tap, describe
 from eqaudit.loader.eager import make_module, wrap_eager
 from eqaudit.loader.torchscript import load_torchscript, wrap_torchscript
 from eqaudit.loader.weights import load_weights
 from eqaudit.plan import FileModel, ModelSpec, PythonObject
 
-__all__ = ["AuditModel", "Feature", "Tap", "describe", "load_model", "wrap_module"]
+__all__ = ["AuditModel", "Conduct", "Feature", "Tap", "describe", "load_model", "wrap_module"]
 
 
 def load_model(spec: ModelSpec, device: torch.device) -> AuditModel:

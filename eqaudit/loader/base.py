@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
@@ -17,6 +18,7 @@ from eqaudit.report import describe_shape
 
 CONV_WEIGHT_RANK = 4
 FLOAT32_BYTES = 4
+BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,29 @@ class Runner(Protocol):
         """Return parameters and buffers by name."""
 
 
+@dataclass(slots=True)
+class Conduct:
+    """What the calls of a model did beside returning a value."""
+
+    changes_input: bool = False
+    changes_random_state: bool = False
+
+    @contextlib.contextmanager
+    def watch(self, given: torch.Tensor, images: torch.Tensor) -> Iterator[None]:
+        """Compare images and random state, bit by bit, around a call that is ``given`` a copy."""
+        state = _random_state(images.device)
+        bits = BITS[images.element_size()]
+        yield
+        self.changes_random_state |= not torch.equal(state, _random_state(images.device))
+        same = given.dtype == images.dtype and torch.equal(given.view(bits), images.view(bits))
+        self.changes_input |= not same
+
+
+def _random_state(device: torch.device) -> torch.Tensor:
+    state = torch.get_rng_state()
+    return state if device.type == "cpu" else torch.cat([state, torch.cuda.get_rng_state(device)])
+
+
 @dataclass(frozen=True, slots=True)
 class AuditModel:
     """A model that is ready to be measured: eval mode, gradients off, on its device.
@@ -77,7 +102,8 @@ class AuditModel:
     says of the (C, H, W) that it takes, a size None where it takes several; ``fixed_batch`` the one batch
     size that it takes. Both are None where the file does not say.
     ``weights_sha256`` is of the file of weights that was loaded onto Python code. ``dtype`` is what it was
-    converted to, batches with it; None for as it came, which ``stored`` then keeps.
+    converted to, batches with it; None for as it came, which ``stored`` then keeps. ``conduct`` is what its
+    calls did so far, those of its copies with them.
     """
 
     spec: str
@@ -91,6 +117,7 @@ class AuditModel:
     weights_sha256: str | None = None
     dtype: torch.dtype | None = None
     stored: Runner | None = None
+    conduct: Conduct = field(default_factory=Conduct)
 
     @property
     def parameters(self) -> int:
@@ -132,8 +159,9 @@ class AuditModel:
                     on_feature(self._widened(feature))
 
         try:
-            with torch.no_grad():
-                given = batch.to(self.device, self.dtype, copy=True)
+            images = batch.to(self.device, self.dtype)
+            given = images.clone()
+            with torch.no_grad(), self.conduct.watch(given, images):
                 result = self.runner.run(given, deliver if on_feature else None)
         except (Exception, SystemExit) as error:
             shape = describe_shape(batch.shape)
@@ -187,7 +215,8 @@ def features_of(tap: Tap, call: int, value: object, separator: str = "") -> Iter
     if not tensors:
         reason = f"returns {_kind(value)}, no tensor"
         yield Feature(tap.name, call, tap.type, tap.parameters, None, reason)
-    for path, tensor in tensors:
+    for path, part in tensors:
+        tensor = part.dequantize() if part.is_quantized else part
         name = tap.name
         if len(tensors) > 1:
             place = ".".join(path)
