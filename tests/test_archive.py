@@ -524,7 +524,10 @@ HOSTILE_PICKLES = {
     "negative count": (tensor(count=long(-8)), "no count"),
     "wider dtype": (tensor(dtype=b"ctorch\nDoubleStorage\n"), "has 32 bytes, 64 declared"),
     "unknown dtype": (tensor(dtype=b"ctorch\nOddStorage\n"), "torch.OddStorage"),
-    "quantized dtype": (tensor(dtype=b"ctorch\nQInt8Storage\n"), "quantized weights are not supported yet"),
+    "quantized dtype": (
+        tensor(dtype=b"ctorch\nQInt8Storage\n", count=b"K\x20"),
+        "a tensor is not of the type of data/0, torch.QInt8Storage",
+    ),
     "dtype is a number": (tensor(dtype=b"K\x06"), "where a name belongs"),
     "meta": (tensor(device=b"meta"), "meta device"),
     "odd device": (tensor(device=b"\x1b[2J"), "no known device"),
@@ -581,10 +584,6 @@ def test_healthy_tensor_pickle_passes() -> None:
 
 
 UNSUPPORTED: dict[str, tuple[Callable[[], torch.Tensor], str]] = {
-    "quantized": (
-        lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
-        "quantized weights are not supported yet",
-    ),
     "sparse": (lambda: torch.eye(3).to_sparse(), "sparse weights are not supported"),
     "csr": (lambda: torch.eye(3).to_sparse_csr(), "sparse weights are not supported"),
     "meta": (lambda: torch.ones(3, device="meta"), "meta device"),
