@@ -11,6 +11,7 @@ import codecs
 import contextlib
 import os
 import pickle
+import re
 import selectors
 import signal
 import subprocess
@@ -40,6 +41,8 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
     "MALLOC_TOP_PAD_": "67108864",
 }
+# So says torch, on the CPU and on CUDA; it is no MemoryError.
+OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory")
 SAFE_LOADING = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}
 
 
@@ -304,12 +307,12 @@ def _measure(plan: Plan, progress: Callable[[str, int, int], None]) -> Event:
         return Finished(msgspec.Raw(encode(result)))
     except EqauditError as error:
         return Failed(error.message, error.hint, error.exit_code)
-    except MemoryError:
-        return Failed("not enough memory", "use a smaller --batch-size", ExitCode.CANNOT_RUN)
     except (KeyboardInterrupt, SystemExit) as error:
         # Ctrl-C does not reach this process: the model's code raised it.
         return Failed(f"the model raises {type(error).__name__}", _BLAME, ExitCode.CANNOT_RUN)
-    except Exception:  # noqa: BLE001 - a bug of ours is reported as such, with its traceback
+    except Exception as error:  # noqa: BLE001 - a bug of ours is reported as such, with its traceback
+        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+            return Failed("not enough memory", "use a smaller --batch-size", ExitCode.CANNOT_RUN)
         return Failed("internal error", "", ExitCode.INTERNAL, traceback.format_exc())
 
 

@@ -505,7 +505,10 @@ def test_guards_in_python_do_not_reach_torch(small: bytes, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("torch.ops.mylib.rotate.default", "needs operator mylib::rotate, which is not one of PyTorch's own"),
+        (
+            "torch.ops.mylib.rotate.default",
+            "needs operator mylib::rotate, which is not one of this PyTorch's own",
+        ),
         ("torch.os.system", "operator torch.os.system is not"),
         ("torch.hub.load", "operator torch.hub.load is not"),
         ("torch.ops.load_library", "operator torch.ops.load_library is not"),

@@ -30,7 +30,7 @@ from eqaudit.engine.receptive import receptive_radii
 from eqaudit.engine.references import NOTHING_INSIDE, Batch, layout_of, with_channels
 from eqaudit.engine.rerun import RerunResult, rerun_in_float64
 from eqaudit.engine.samples import LEAST_IMAGES
-from eqaudit.engine.shapes import Choice
+from eqaudit.engine.shapes import RETURN_TENSOR, Choice
 from eqaudit.engine.task import Evidence, choose_task
 from eqaudit.errors import DataError, ModelError
 from eqaudit.groups import IDENTITY
@@ -193,7 +193,7 @@ class _Run:
         unit = self._measured()
         reason = unit.taps[self.setting.gating].skipped
         if reason and not self.plan.output:
-            hint = "the model must return a floating tensor, batch first"
+            hint = RETURN_TENSOR
             if reason == NOTHING_INSIDE:
                 hint = (
                     "choose --boundary disc, or fix the margin with --margin PIXELS (0 counts the border too)"

@@ -22,6 +22,7 @@ FIXED_BATCHES = (1, 2, 4, 8, 16, 32, 64, 3, 5, 6, 10, 12, 20, 24, 48, 100, 128)
 FIXED_SECONDS = 60.0
 
 Shape = tuple[int, int, int]
+RETURN_TENSOR = "the model must return a floating tensor, batch first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,8 @@ def _accepts(model: AuditModel, shape: Shape, batches: tuple[int, ...]) -> str |
             return error.message
         tensors = [output.value for output in outputs if output.value is not None]
         if not tensors:
-            return f"its output {outputs[0].reason}"
+            # Another shape would not change what it returns.
+            raise ModelError(f"no output can be compared: it {outputs[0].reason}", RETURN_TENSOR)
         for tensor in tensors:
             if tensor.shape[0] != batch:
                 return f"an output of shape {describe_shape(tuple(tensor.shape))} for {batch} images"

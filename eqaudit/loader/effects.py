@@ -23,8 +23,9 @@ _EFFECTS: Final = {
     " aten::uniform_ aten::exponential_ aten::cauchy_ aten::geometric_ aten::log_normal_ aten::random_"
     " aten::multinomial aten::poisson aten::binomial",
 }
-# With an escape in its name, getattr reaches any operator.
-_FILE_WORD: Final = re.compile(rb"\b(save|from_file)\b|\bgetattr\s*\([^\n]*\\")
+_FILE_WORD: Final = re.compile(rb"\b(save|from_file|getattr)\b")
+# As torch writes it. With another text, put together or with escapes, getattr reaches any operator.
+_PLAIN_GETATTR: Final = re.compile(rb"\bgetattr(?=\([\w.()]+, \"\w+\"\))")
 _LITERALS: Final = (ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.UnaryOp, ast.USub, ast.Load)
 
 
@@ -63,7 +64,7 @@ def _touches_files(operator: str) -> ModelError:
 def unknown_operator(name: str) -> ModelError:
     """Return the refusal of an operator of another library."""
     return ModelError(
-        f"needs operator {name[:80]}, which is not one of PyTorch's own: refused",
+        f"needs operator {name[:80]}, which is not one of this PyTorch's own: refused",
         "give the code that builds the model instead: path/to/file.py:factory",
     )
 
@@ -80,9 +81,9 @@ def check_code(texts: Iterable[bytes]) -> None:
         Naming the operator.
     """
     code = b"\n".join(texts)
-    found = _FILE_WORD.search(code)
+    found = _FILE_WORD.search(_PLAIN_GETATTR.sub(b"", code))
     if found and _runs_when_loaded(code):
-        raise _touches_files(f"aten::{found[1].decode()}" if found[1] else "getattr")
+        raise _touches_files(found[1].decode())
 
 
 def _runs_when_loaded(code: bytes) -> bool:
