@@ -3,6 +3,11 @@
 from enum import IntEnum
 
 
+def is_out_of_memory(message: str) -> bool:
+    """Tell whether torch says that memory is used up; it has no exception of its own for the machine's."""
+    return "can't allocate memory" in message or "out of memory" in message
+
+
 class ExitCode(IntEnum):
     """Every code that a command can end with."""
 

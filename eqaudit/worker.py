@@ -11,7 +11,6 @@ import codecs
 import contextlib
 import os
 import pickle
-import re
 import selectors
 import signal
 import subprocess
@@ -26,7 +25,7 @@ from typing import IO, assert_never
 
 import msgspec
 
-from eqaudit.errors import EqauditError, ExitCode, WorkerError
+from eqaudit.errors import EqauditError, ExitCode, WorkerError, is_out_of_memory
 from eqaudit.plan import AuditPlan, LayersPlan, Plan
 from eqaudit.report import Audited, Listing, encode
 
@@ -41,8 +40,8 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
     "MALLOC_TOP_PAD_": "67108864",
 }
-# So says torch, on the CPU and on CUDA; it is no MemoryError.
-OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory")
+# Hooks triple the frames of a call, and what runs without them must run with them.
+RECURSION_LIMIT = 5_000
 SAFE_LOADING = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}
 
 
@@ -284,6 +283,8 @@ def main(arguments: list[str]) -> None:
     plan: Plan = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by our parent, see _send
     threading.Thread(target=_die_with_parent, args=[_take_standard_input()], daemon=True).start()
 
+    sys.setrecursionlimit(RECURSION_LIMIT)
+
     def send(event: Event) -> None:
         line = encode(event) + b"\n"
         while line:
@@ -311,7 +312,7 @@ def _measure(plan: Plan, progress: Callable[[str, int, int], None]) -> Event:
         # Ctrl-C does not reach this process: the model's code raised it.
         return Failed(f"the model raises {type(error).__name__}", _BLAME, ExitCode.CANNOT_RUN)
     except Exception as error:  # noqa: BLE001 - a bug of ours is reported as such, with its traceback
-        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+        if isinstance(error, MemoryError) or is_out_of_memory(str(error)):
             return Failed("not enough memory", "use a smaller --batch-size", ExitCode.CANNOT_RUN)
         return Failed("internal error", "", ExitCode.INTERNAL, traceback.format_exc())
 

@@ -10,7 +10,7 @@ from itertools import product
 import torch
 
 from eqaudit.data import Images
-from eqaudit.errors import DataError, ModelError
+from eqaudit.errors import DataError, ModelError, is_out_of_memory
 from eqaudit.loader import AuditModel
 from eqaudit.plan import InputOptions
 from eqaudit.report import describe_shape
@@ -110,7 +110,8 @@ def _first_accepted(model: AuditModel, shapes: list[Shape], origin: str, options
         if refusal is None:
             return _choice(shape, origin or _explain(shape, refusals), model.fixed_batch)
         refusals.append((shape, refusal))
-    for batch, shape in _fixed(model, shapes, options):
+    full = any(is_out_of_memory(refusal) for _, refusal in refusals)
+    for batch, shape in () if full else _fixed(model, shapes, options):
         if _accepts(model, shape, (batch,)) is None:
             return _choice(shape, origin or _explain(shape, []), batch)
     shape, refusal = refusals[0]

@@ -83,7 +83,8 @@ def check_code(texts: Iterable[bytes]) -> None:
     code = b"\n".join(texts)
     found = _FILE_WORD.search(_PLAIN_GETATTR.sub(b"", code))
     if found and _runs_when_loaded(code):
-        raise _touches_files(found[1].decode())
+        word = found[1].decode()
+        raise _touches_files(word if word == "getattr" else f"aten::{word}")
 
 
 def _runs_when_loaded(code: bytes) -> bool:
