@@ -732,6 +732,14 @@ def test_bombs_are_refused_fast(small: bytes, refusal: Callable[[bytes], str]) -
     assert time.perf_counter() - start < 1
 
 
+def test_weights_of_zeros_may_be_packed(read: Callable[[bytes], ModelFile], tmp_path: Path) -> None:
+    """A layer that starts at zero, zipped again by another program: a thousandth of its size, and no bomb."""
+    whole = script(Holder(torch.zeros(25_000_000)), tmp_path / "zeros.pt").read_bytes()
+    packed = build(replace(raw, method=8, payload=deflate(raw.data)) for raw in entries_of(whole))
+    assert len(packed) * 16 + 2**26 < len(whole)
+    assert read(packed).content == read(whole).content
+
+
 def test_limits_apply(small: bytes, refusal: Callable[[bytes], str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each limit of the table is looked at."""
     deflated = build(replace(raw, method=8, payload=deflate(raw.data)) for raw in entries_of(small))

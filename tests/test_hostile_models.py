@@ -372,7 +372,7 @@ ROWS = (
         lambda: change(small(), "data/0", name=b"archive/data/9"),
         ("storage data/0 is missing",),
     ),
-    Row("M33", "negative stride", pickled(archives.HOSTILE_PICKLES["negative offset"][0]), ("data.pkl",)),
+    Row("M33", "negative stride", pickled(archives.HOSTILE_PICKLES["negative stride"][0]), ("data.pkl",)),
     Row("M34", "sparse weights", holding(lambda: torch.eye(3).to_sparse_csr()), ("sparse weights",)),
     Row("M35", "other byte order", lambda: change(small(), "byteorder", data=b"big"), ("byteorder",)),
     Row("M36", "deep pickle", pickled(b"N" + b"\x85" * 100_000), ("nests deeper",)),
@@ -583,10 +583,16 @@ def test_m43_no_road_to_a_file_is_open_while_loading(
 
 
 def test_m43_defaults_may_not_read_files(tmp_path: Path) -> None:
-    """Torch evaluates default arguments while it compiles."""
+    """Torch evaluates default arguments while it compiles; other texts around them hide nothing."""
     after = 'def f(y: Tensor=torch.from_file("model.pt", False, 3)) -> Tensor:\n  return y\n'
     with pytest.raises(ModelError, match=r"files \(aten::from_file\)"):
         load(code("return x", after=after)(), tmp_path)
+    evil = entries_of(code("return x", after=after)())
+    quotes = [
+        Raw(evil[0].name.partition(b"/")[0] + b"/code/" + name, b'"""\n') for name in (b"a.py", b"z.py")
+    ]
+    with pytest.raises(ModelError, match=r"files \(aten::from_file\)"):
+        load(build([quotes[0], *evil, quotes[1]]), tmp_path)
 
 
 OUTPUTS: dict[str, tuple[str, str, str]] = {

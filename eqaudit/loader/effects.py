@@ -1,7 +1,8 @@
 """What the operators of a model file do besides computing: one table, for graphs of every kind.
 
-An operator that reads or writes files is refused, and so is one of a library that this process does not
-have. The code of a TorchScript archive is looked at as text too, because some of it runs while it is loaded.
+An operator that reads or writes files is refused, and so is one of another library than PyTorch, or one that
+talks to other processes. The code of a TorchScript archive is looked at as text too, because some of it runs
+while it is loaded.
 """
 
 import ast
@@ -80,10 +81,11 @@ def check_code(texts: Iterable[bytes]) -> None:
     ModelError
         Naming the operator.
     """
-    code = b"\n".join(texts)
-    found = _FILE_WORD.search(_PLAIN_GETATTR.sub(b"", code))
-    if found and _runs_when_loaded(code):
-        word = found[1].decode()
+    codes = list(texts)
+    words = [word for code in codes for word in _FILE_WORD.findall(_PLAIN_GETATTR.sub(b"", code))]
+    # Each text by itself, as torch reads it: a quote opened in one could hide another.
+    if words and any(map(_runs_when_loaded, codes)):
+        word = words[0].decode()
         raise _touches_files(word if word == "getattr" else f"aten::{word}")
 
 
