@@ -3,6 +3,12 @@
 from enum import IntEnum
 
 
+def is_out_of_memory(message: str) -> bool:
+    """Tell whether torch says that memory is used up; it has no exception of its own for the machine's."""
+    said = ("can't allocate memory", "not enough memory", "out of memory")
+    return any(words in message for words in said)
+
+
 class ExitCode(IntEnum):
     """Every code that a command can end with."""
 

@@ -103,8 +103,13 @@ def _deterministic(report: Report) -> GateCheck:
         (value for value in (report.determinism.repeat, report.determinism.rebatch) if value is not None),
         default=None,
     )
-    said = {"random": "is random", None: "is the same when run again"}.get(cause, cause)
-    return GateCheck("deterministic", value, DETERMINISM_LIMIT, cause is None, f"the output {said}")
+    said = {
+        "random": "the output is random",
+        "depends on the batch": "the output depends on the batch",
+        "changes its input": "the model changes its input: it overwrites the images that it is given",
+        None: "the output is the same when run again",
+    }[cause]
+    return GateCheck("deterministic", value, DETERMINISM_LIMIT, cause is None, said)
 
 
 def _depends_on_input(report: Report) -> GateCheck:

@@ -12,7 +12,7 @@ from eqaudit.errors import DataError
 SCHEMA = "eqaudit.report/1"
 
 Class = Literal["exact", "at the floor", "approximate", "broken", "unresolved", "degenerate"]
-Cause = Literal["random", "depends on the batch"]
+Cause = Literal["random", "depends on the batch", "changes its input"]
 DETERMINISM_LIMIT = 1e-5
 """Relative difference of an output run twice, above which it is more than rounding."""
 HOLDING: frozenset[Class] = frozenset({"exact", "at the floor"})
@@ -398,13 +398,16 @@ class Determinism(Record, frozen=True):
     """Relative differences of the output on the first batch: run again, and rebatched.
 
     ``rebatch`` runs its images in another order and split in two; None where that cannot be done.
-    ``cause`` is None when the model is deterministic.
+    ``cause`` is None when the model is deterministic and leaves the images that it is given as they are.
+    ``changes_input`` and ``changes_random_state`` say what any call of the audit did.
     """
 
     repeat: float | None
     rebatch: float | None
     cause: Cause | None
     note: str | None = None
+    changes_input: bool = False
+    changes_random_state: bool = False
 
 
 class ElementClass(Record, frozen=True):

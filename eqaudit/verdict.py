@@ -251,6 +251,8 @@ def _not_deterministic(determinism: Determinism) -> str:
         return (
             f"Not deterministic: random. The same batch run twice differs by {change} (is dropout left on?)."
         )
+    if determinism.cause == "changes its input":
+        return "Changes its input: the model overwrites the images that it is given."
     change = format_error(determinism.rebatch)
     said = f"Rebatched, the same images differ by {change} (batch statistics?)."
     return f"Not deterministic: depends on the batch. {said}"

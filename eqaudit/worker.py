@@ -25,7 +25,7 @@ from typing import IO, assert_never
 
 import msgspec
 
-from eqaudit.errors import EqauditError, ExitCode, WorkerError
+from eqaudit.errors import EqauditError, ExitCode, WorkerError, is_out_of_memory
 from eqaudit.plan import AuditPlan, LayersPlan, Plan
 from eqaudit.report import Audited, Listing, encode
 
@@ -40,6 +40,8 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
     "MALLOC_TOP_PAD_": "67108864",
 }
+# Hooks triple the frames of a call, and what runs without them must run with them.
+RECURSION_LIMIT = 5_000
 SAFE_LOADING = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}
 
 
@@ -283,6 +285,8 @@ def main(arguments: list[str]) -> None:
     plan: Plan = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by our parent, see _send
     threading.Thread(target=_die_with_parent, args=[_take_standard_input()], daemon=True).start()
 
+    sys.setrecursionlimit(RECURSION_LIMIT)
+
     def send(event: Event) -> None:
         line = encode(event) + b"\n"
         while line:
@@ -306,12 +310,12 @@ def _measure(plan: Plan, progress: Callable[[str, int, int], None]) -> Event:
         return Finished(msgspec.Raw(b"null" if result is None else encode(result)))
     except EqauditError as error:
         return Failed(error.message, error.hint, error.exit_code)
-    except MemoryError:
-        return Failed("not enough memory", "use a smaller --batch-size", ExitCode.CANNOT_RUN)
     except (KeyboardInterrupt, SystemExit) as error:
         # Ctrl-C does not reach this process: the model's code raised it.
         return Failed(f"the model raises {type(error).__name__}", _BLAME, ExitCode.CANNOT_RUN)
-    except Exception:  # noqa: BLE001 - a bug of ours is reported as such, with its traceback
+    except Exception as error:  # noqa: BLE001 - a bug of ours is reported as such, with its traceback
+        if isinstance(error, MemoryError) or is_out_of_memory(str(error)):
+            return Failed("not enough memory", "use a smaller --batch-size", ExitCode.CANNOT_RUN)
         return Failed("internal error", "", ExitCode.INTERNAL, traceback.format_exc())
 
 

@@ -168,7 +168,7 @@ def test_the_gating_output_must_exist_and_be_a_tensor() -> None:
         def forward(self, image: Tensor) -> list[str]:
             return ["cat"] * len(image)
 
-    with pytest.raises((ModelError, DataError), match="output returns"):
+    with pytest.raises((ModelError, DataError), match="it returns"):
         eqaudit.audit(Words(), pictures())
 
 

@@ -507,7 +507,7 @@ def test_guards_in_python_do_not_reach_torch(small: bytes, tmp_path: Path) -> No
     [
         (
             "torch.ops.mylib.rotate.default",
-            "operator torch.ops.mylib.rotate.default is not one of PyTorch's own",
+            "needs operator mylib::rotate, which is not one of this PyTorch's own",
         ),
         ("torch.os.system", "operator torch.os.system is not"),
         ("torch.hub.load", "operator torch.hub.load is not"),

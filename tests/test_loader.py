@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import eqaudit
 from eqaudit.errors import ModelError
-from eqaudit.loader import AuditModel, Feature, load_model, torchscript, wrap_module
+from eqaudit.loader import AuditModel, Conduct, Feature, load_model, torchscript, wrap_module
 from eqaudit.plan import FileModel, PythonObject, parse_model
 
 CPU = torch.device("cpu")
@@ -831,3 +831,42 @@ def test_the_insert_point_of_a_rewritten_graph_is_its_end(tmp_path: Path) -> Non
         for runner in (model.runner, model.twin().runner):
             assert isinstance(runner, torchscript.TorchScriptRunner)
             assert runner.graph.insertPoint().kind() == "prim::Return"
+
+
+# What a call does beside returning a value ---------------------------------------------------------
+
+
+class _OverwritesSometimes(nn.Module):
+    """Overwrites its input only where a pixel is brighter than 1; past the counter of versions."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        if image.max() > 1:
+            image.numpy()[..., 0] = 0
+        return image.mean((2, 3))
+
+
+class _Draws(nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        torch.rand(1)
+        return image.mean((2, 3))
+
+
+def test_a_rare_change_of_the_input_is_seen() -> None:
+    """At the one call where it happens, also through another view of the memory; NaN is no change."""
+    model = wrap_module(_OverwritesSometimes(), "source", CPU)
+    image = torch.full((2, *IMAGE), float("nan"))
+    model.run(torch.zeros(2, *IMAGE))
+    model.run(image)
+    assert model.conduct == Conduct()
+    model.run(image.nan_to_num(2.0))
+    model.run(image)
+    assert model.conduct == Conduct(changes_input=True)
+
+
+@pytest.mark.parametrize("of", ["model", "twin", "cast"])
+def test_a_change_of_the_random_state_is_seen(of: str) -> None:
+    """In copies of the model too."""
+    model = wrap_module(_Draws(), "source", CPU)
+    copies = {"model": model, "twin": model.twin(), "cast": model.cast(torch.bfloat16)}
+    copies[of].run(noise(2, *IMAGE))
+    assert model.conduct == Conduct(changes_random_state=True)

@@ -103,7 +103,8 @@ class ModelFlags:
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A TorchScript file or exported program (.pt2), package.module:factory, or file.py:factory.",
+            help="A TorchScript file or exported program (.pt2), or Python code, which is run: "
+            "package.module:factory or file.py:factory.",
         ),
     ]
     arg: Annotated[

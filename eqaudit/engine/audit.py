@@ -11,6 +11,7 @@ from eqaudit.data import Dataset, Images, none_left, open_images
 from eqaudit.engine.assemble import Assembler
 from eqaudit.engine.base import Progress, Setting, on_device
 from eqaudit.engine.describe import describe_model, describe_poses, describe_tool
+from eqaudit.engine.determinism import with_conduct
 from eqaudit.engine.loop import Loop, Watched
 from eqaudit.engine.measure import Unit
 from eqaudit.engine.memory import Room
@@ -22,7 +23,7 @@ from eqaudit.engine.probe import make_setting, probe_model
 from eqaudit.engine.ranks import Alone, Ranks, join_ranks, local_device
 from eqaudit.engine.references import NOTHING_INSIDE
 from eqaudit.engine.rerun import RerunResult, rerun_in_float64
-from eqaudit.engine.shapes import Choice
+from eqaudit.engine.shapes import RETURN_TENSOR, Choice
 from eqaudit.errors import ModelError
 from eqaudit.loader import AuditModel, load_model, with_taps
 from eqaudit.metrics import doubtful
@@ -30,6 +31,7 @@ from eqaudit.plan import AuditPlan, LayersPlan, RunOptions
 from eqaudit.report import (
     ActionPicture,
     Audited,
+    Determinism,
     Inputs,
     ListedLayer,
     Listing,
@@ -189,13 +191,14 @@ class _Run:
         unit = self.unit
         reason = unit.taps[self.setting.gating].skipped
         if reason and not self.plan.output:
-            hint = "the model must return a floating tensor, batch first"
+            hint = RETURN_TENSOR
             if reason == NOTHING_INSIDE:
                 hint = (
                     "choose --boundary disc, or fix the margin with --margin PIXELS (0 counts the border too)"
                 )
             raise ModelError(f"no output can be compared: {reason}", hint)
         rerun = self._rerun(unit)
+        determinism = with_conduct(self.prepared.determinism, self.model.conduct)
         assembler = Assembler(
             unit, self.dataset.names, rerun, self.prepared.floors, self.plan.space.floor_factor, self.setting
         )
@@ -209,9 +212,9 @@ class _Run:
             outputs=assembler.outputs(),
             per_image=assembler.per_image(),
             resampling=self._resampling(assembler),
-            determinism=self.prepared.determinism,
+            determinism=determinism,
             float64_images=rerun.images,
-            warnings=notes(self._seen(rerun, assembler.window_effect())),
+            warnings=notes(self._seen(rerun, determinism, assembler.window_effect())),
             **assembler.task_records(),
         )
 
@@ -282,12 +285,12 @@ class _Run:
             window=assembler.window_effect(),
         )
 
-    def _seen(self, rerun: RerunResult, window: WindowEffect | None) -> Seen:
+    def _seen(self, rerun: RerunResult, determinism: Determinism, window: WindowEffect | None) -> Seen:
         return Seen(
             images=len(self.unit.names),
             model=(*self.model.notes, *self.loop.notes),
             suspicion=self.prepared.suspicion,
             window=window,
             rerun=rerun.reason,
-            determinism=self.prepared.determinism.note,
+            determinism=determinism,
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import torch
 
 from eqaudit.engine.base import Setting, run_on
 from eqaudit.errors import EqauditError
-from eqaudit.loader import AuditModel
+from eqaudit.loader import AuditModel, Conduct
 from eqaudit.report import DETERMINISM_LIMIT, Cause, Determinism
 
 FLOAT64_ROUNDING = 1e-9
@@ -31,6 +32,17 @@ def check_determinism(model: AuditModel, images: torch.Tensor, setting: Setting)
     cause = _cause(*precise, FLOAT64_ROUNDING)
     note = None if cause else f"only rounding: {max(precise[0], precise[1] or 0):.1e} in float64"
     return Determinism(repeat, rebatch, cause, note)
+
+
+def with_conduct(found: Determinism, conduct: Conduct) -> Determinism:
+    """Add what was seen around every call of the model."""
+    changed = "changes its input" if conduct.changes_input else None
+    return msgspec.structs.replace(
+        found,
+        cause=found.cause or changed,
+        changes_input=conduct.changes_input,
+        changes_random_state=conduct.changes_random_state,
+    )
 
 
 def _cause(repeat: float, rebatch: float | None, limit: float) -> Cause | None:

@@ -15,7 +15,7 @@ from eqaudit.engine.memory import Room
 from eqaudit.engine.ranks import Ranks
 from eqaudit.engine.references import Batch
 from eqaudit.errors import DataError
-from eqaudit.loader import AuditModel
+from eqaudit.loader import AuditModel, Conduct
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class Share:
     skipped: tuple[Skipped, ...]
     said: frozenset[tuple[int, str]]
     notes: tuple[str, ...]
+    conduct: Conduct
 
 
 class Loop:
@@ -104,6 +105,7 @@ class Loop:
             tuple(self.dataset.skipped[already:]),
             frozenset(self.dataset.said),
             tuple(self.room.notes),
+            self.model.conduct,
         )
 
     def _measure(self, loaded: Loaded, number: int, progress: Progress) -> Unit:
@@ -127,6 +129,7 @@ class Loop:
         self.dataset.skipped.extend(skipped for skipped in share.skipped if skipped.name not in known)
         self.dataset.said.update(share.said)
         self.notes |= dict.fromkeys(share.notes)
+        self.model.conduct.join(share.conduct)
         if share.measured is None:
             return
         unit, watched = share.measured

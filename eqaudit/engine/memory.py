@@ -13,9 +13,8 @@ import torch
 from eqaudit.engine.base import Key, Setting
 from eqaudit.engine.measure import Unit
 from eqaudit.engine.references import Batch
-from eqaudit.errors import ModelError
+from eqaudit.errors import ModelError, is_out_of_memory
 
-SAID = ("can't allocate memory", "not enough memory", "out of memory")
 MOST_PARTS = 64
 Result = TypeVar("Result")
 
@@ -83,9 +82,7 @@ class Room:
 def _out_of_memory(error: BaseException | None) -> bool:
     """Whether memory ran out, also where the model's own error is the cause of ours."""
     while error is not None:
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-            return True
-        if any(said in str(error) for said in SAID):
+        if isinstance(error, MemoryError) or is_out_of_memory(str(error)):
             return True
         error = error.__cause__
     return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from eqaudit.report import WindowEffect
+from eqaudit.report import Determinism, WindowEffect
 
 FEW_IMAGES = 16
 LARGEST_WINDOW_EFFECT = 0.3
@@ -20,7 +20,7 @@ class Seen:
     suspicion: str | None
     window: WindowEffect | None
     rerun: str | None
-    determinism: str | None
+    determinism: Determinism
 
 
 def notes(seen: Seen) -> list[str]:
@@ -41,8 +41,12 @@ def notes(seen: Seen) -> list[str]:
         )
     if seen.rerun:
         found.append(f"not confirmed in float64: {seen.rerun}")
-    if seen.determinism:
-        found.append(f"determinism: {seen.determinism}")
+    if seen.determinism.note:
+        found.append(f"determinism: {seen.determinism.note}")
+    if seen.determinism.changes_input:
+        found.append("the model changes its input: it overwrites the images that it is given")
+    if seen.determinism.changes_random_state:
+        found.append("the model changes the random state: it sets a seed or draws random numbers")
     return found
 
 

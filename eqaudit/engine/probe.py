@@ -10,7 +10,7 @@ import torch
 
 from eqaudit.engine.base import Key, Setting, Space
 from eqaudit.engine.layouts import Layouts, find_all_layouts, map_side, why_unknown
-from eqaudit.engine.shapes import Choice
+from eqaudit.engine.shapes import RETURN_TENSOR, Choice
 from eqaudit.errors import DataError, ModelError, UsageError
 from eqaudit.limits import matches
 from eqaudit.loader import AuditModel, Feature
@@ -149,7 +149,7 @@ def _find_gating(probe: Probe, name: str, choice: Choice, layouts: Layouts) -> K
         reasons.append(feature.reason if shape is None else why_unknown(shape, choice.shape[1:]))
     raise ModelError(
         f"no output can be compared: {reasons[0] if reasons else 'there is none'}",
-        "the model must return a floating tensor, batch first",
+        RETURN_TENSOR,
     )
 
 

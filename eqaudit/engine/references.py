@@ -79,14 +79,16 @@ class _Unchanged:
     def __init__(self) -> None:
         self.key: Key | None = None
         self._tensor: torch.Tensor | None = None  # held, so that its memory is not given to another
-        self._seen_version = -1
+        self._seen_version: int | None = None
 
     def since(self, key: Key, tensor: torch.Tensor) -> Key | None:
         """Return the key of the earlier tensor when this is the same one, else None."""
         before, earlier = self.key, self._tensor
         same = earlier is not None and (tensor is earlier or same_memory(tensor, earlier))
-        same = same and tensor._version == self._seen_version
-        self.key, self._tensor, self._seen_version = (before if same else key), tensor, tensor._version
+        # What was made in inference mode does not count its changes.
+        version = None if tensor.is_inference() else tensor._version
+        same = same and version is not None and version == self._seen_version
+        self.key, self._tensor, self._seen_version = (before if same else key), tensor, version
         return before if same else None
 
 

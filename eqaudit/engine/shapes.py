@@ -10,7 +10,7 @@ from itertools import product
 import torch
 
 from eqaudit.data import Images
-from eqaudit.errors import DataError, ModelError
+from eqaudit.errors import DataError, ModelError, is_out_of_memory
 from eqaudit.loader import AuditModel
 from eqaudit.plan import InputOptions
 from eqaudit.report import describe_shape
@@ -22,6 +22,7 @@ FIXED_BATCHES = (1, 2, 4, 8, 16, 32, 64, 3, 5, 6, 10, 12, 20, 24, 48, 100, 128)
 FIXED_SECONDS = 60.0
 
 Shape = tuple[int, int, int]
+RETURN_TENSOR = "the model must return a floating tensor, batch first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,8 @@ def _first_accepted(model: AuditModel, shapes: list[Shape], origin: str, options
         if refusal is None:
             return _choice(shape, origin or _explain(shape, refusals), model.fixed_batch)
         refusals.append((shape, refusal))
-    for batch, shape in _fixed(model, shapes, options):
+    full = any(is_out_of_memory(refusal) for _, refusal in refusals)
+    for batch, shape in () if full else _fixed(model, shapes, options):
         if _accepts(model, shape, (batch,)) is None:
             return _choice(shape, origin or _explain(shape, []), batch)
     shape, refusal = refusals[0]
@@ -158,7 +160,8 @@ def _accepts(model: AuditModel, shape: Shape, batches: tuple[int, ...]) -> str |
             return error.message
         tensors = [output.value for output in outputs if output.value is not None]
         if not tensors:
-            return f"its output {outputs[0].reason}"
+            # Another shape would not change what it returns.
+            raise ModelError(f"no output can be compared: it {outputs[0].reason}", RETURN_TENSOR)
         for tensor in tensors:
             if tensor.shape[0] != batch:
                 return f"an output of shape {describe_shape(tuple(tensor.shape))} for {batch} images"

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from eqaudit.loader.archive import read_model_file
-from eqaudit.loader.base import AuditModel, Feature, Tap, describe, same_memory
+from eqaudit.loader.base import AuditModel, Conduct, Feature, Tap, describe, same_memory
 from eqaudit.loader.eager import copy_module, make_module, wrap_eager
 from eqaudit.loader.torchscript import load_torchscript, wrap_torchscript
 from eqaudit.loader.weights import load_weights
@@ -14,6 +14,7 @@ from eqaudit.plan import FileModel, ModelSpec, PythonObject, Taps, WeightsFile
 
 __all__ = [
     "AuditModel",
+    "Conduct",
     "Feature",
     "Tap",
     "copy_module",

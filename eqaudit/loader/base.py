@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
@@ -12,11 +14,14 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from eqaudit.errors import ModelError
-from eqaudit.pythonspec import one_line
+from eqaudit.pythonspec import MESSAGE_LIMIT, one_line
 from eqaudit.report import describe_shape
 
 CONV_WEIGHT_RANK = 4
+RAISED = re.compile(r"[\w.]*(Error|Exception)\b.*: ")
 FLOAT32_BYTES = 4
+DEEPEST_STRUCTURE = 64
+BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,34 @@ class Runner(Protocol):
         """Return parameters and buffers by name."""
 
 
+@dataclass(slots=True)
+class Conduct:
+    """What the calls of a model did beside returning a value."""
+
+    changes_input: bool = False
+    changes_random_state: bool = False
+
+    @contextlib.contextmanager
+    def watch(self, given: torch.Tensor, images: torch.Tensor) -> Iterator[None]:
+        """Compare images and random state, bit by bit, around a call that is ``given`` a copy."""
+        state = _random_state(images.device)
+        bits = BITS[images.element_size()]
+        yield
+        self.changes_random_state |= not torch.equal(state, _random_state(images.device))
+        same = given.dtype == images.dtype and torch.equal(given.view(bits), images.view(bits))
+        self.changes_input |= not same
+
+    def join(self, other: Conduct) -> None:
+        """Add what was seen by another process."""
+        self.changes_input |= other.changes_input
+        self.changes_random_state |= other.changes_random_state
+
+
+def _random_state(device: torch.device) -> torch.Tensor:
+    state = torch.get_rng_state()
+    return state if device.type == "cpu" else torch.cat([state, torch.cuda.get_rng_state(device)])
+
+
 @dataclass(frozen=True, slots=True)
 class AuditModel:
     """A model that is ready to be measured: eval mode, gradients off, on its device.
@@ -88,7 +121,8 @@ class AuditModel:
     says of the (C, H, W) that it takes, a size None where it takes several; ``fixed_batch`` the one batch
     size that it takes. Both are None where the file does not say.
     ``weights_sha256`` is of the file of weights that was loaded onto Python code. ``dtype`` is what it was
-    converted to, batches with it; None for as it came, which ``stored`` then keeps.
+    converted to, batches with it; None for as it came, which ``stored`` then keeps. ``conduct`` is what its
+    calls did so far, those of its copies with them.
     """
 
     spec: str
@@ -102,6 +136,7 @@ class AuditModel:
     weights_sha256: str | None = None
     dtype: torch.dtype | None = None
     stored: Runner | None = None
+    conduct: Conduct = field(default_factory=Conduct)
 
     @property
     def parameters(self) -> int:
@@ -143,8 +178,9 @@ class AuditModel:
                     on_feature(self._widened(feature))
 
         try:
-            with torch.no_grad():
-                given = batch.to(self.device, self.dtype, copy=True)
+            images = batch.to(self.device, self.dtype)
+            given = images.clone()
+            with torch.no_grad(), self.conduct.watch(given, images):
                 result = self.runner.run(given, deliver if on_feature else None)
         except (Exception, SystemExit) as error:
             shape = describe_shape(batch.shape)
@@ -198,23 +234,39 @@ def features_of(tap: Tap, call: int, value: object, separator: str = "") -> Iter
     if not tensors:
         reason = f"returns {_kind(value)}, no tensor"
         yield Feature(tap.name, call, tap.type, tap.parameters, None, reason)
-    for path, tensor in tensors:
+    for path, part in tensors:
+        tensor = (part.dequantize() if part.is_quantized else part).detach()
         name = tap.name
         if len(tensors) > 1:
             place = ".".join(path)
             name += f"{separator}{place}" if separator else f"[{place}]"
-        if tensor.is_floating_point() and tensor.layout == torch.strided and tensor.ndim:
-            yield Feature(name, call, tap.type, tap.parameters, tensor, None)
-        else:
-            kind = str(tensor.dtype).removeprefix("torch.") + (" number" if not tensor.ndim else " tensor")
-            yield Feature(name, call, tap.type, tap.parameters, None, f"returns a {kind}, no floating tensor")
+        unusable = _unusable(tensor)
+        value = None if unusable else tensor
+        yield Feature(name, call, tap.type, tap.parameters, value, unusable)
+
+
+def _unusable(tensor: torch.Tensor) -> str | None:
+    """Say why a tensor cannot be measured; None: it can."""
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_meta:
+        return f"returns a {kind} tensor on the meta device, which has no values"
+    if tensor.is_nested or tensor.layout != torch.strided:
+        layout = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+        return f"returns a {layout} {kind} tensor, no dense one"
+    if not tensor.ndim:
+        return f"returns a {kind} number, no floating tensor"
+    # Of eight bits nothing can be computed: float8 has no arithmetic.
+    if not tensor.is_floating_point() or tensor.element_size() == 1:
+        return f"returns a {kind} tensor, no floating tensor"
+    return None
 
 
 def describe(error: BaseException) -> str:
     """Say what a model raised, in one line: of TorchScript's own report, the line that matters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines and lines[0].startswith("The following operation failed in the TorchScript interpreter"):
-        return lines[-1]
+        # A list of every backend may follow.
+        return next((line for line in reversed(lines) if RAISED.match(line)), lines[-1])[:MESSAGE_LIMIT]
     return one_line(error)
 
 
@@ -268,6 +320,11 @@ def own_parameters(module: nn.Module) -> int:
 
 
 def _tensors(value: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
+    if len(path) > DEEPEST_STRUCTURE:
+        raise ModelError(
+            f"what it returns nests deeper than {DEEPEST_STRUCTURE} levels",
+            "return tensors, or lists of them",
+        )
     if isinstance(value, torch.Tensor):
         yield path, value
     elif isinstance(value, Mapping):
@@ -276,7 +333,7 @@ def _tensors(value: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, 
     elif isinstance(value, (tuple, list)):
         for place, part in enumerate(value):
             yield from _tensors(part, (*path, str(place)))
-    elif dataclasses.is_dataclass(value):
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
             yield from _tensors(getattr(value, field.name), (*path, field.name))
 

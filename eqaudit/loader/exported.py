@@ -35,6 +35,7 @@ from eqaudit.loader.base import (
     own_parameters,
     run_with_hooks,
 )
+from eqaudit.loader.effects import check_operators
 from eqaudit.loader.kinds import EXPORT_AGAIN
 
 IMAGE_RANK = 4
@@ -110,7 +111,7 @@ def load_exported(file: ModelFile, spec: str, device: torch.device) -> AuditMode
             # Not torch.export.load: on an error it tries a format of old and reports that failure instead.
             program = load_pt2(io.BytesIO(file.content)).exported_programs["model"]
             program = move_to_device_pass(program, device)
-        _check_operators(program)
+        effects = check_operators(_operators(program))
         batch, shape = _input_shape(program)
         runner = ExportedRunner(program)
     except ModelError as error:
@@ -121,12 +122,12 @@ def load_exported(file: ModelFile, spec: str, device: torch.device) -> AuditMode
             "was it saved by another torch, or with operators of another package?",
         ) from error
     return AuditModel(
-        spec, "exported", file.sha256, runner, device, tuple(runner.notes()), shape, fixed_batch=batch
+        spec, "exported", file.sha256, runner, device, (*runner.notes(), *effects), shape, fixed_batch=batch
     )
 
 
-def _check_operators(program: ExportedProgram) -> None:
-    """Refuse a name that led to something else than an operator."""
+def _operators(program: ExportedProgram) -> Iterator[str]:
+    """Name the operators of a program; refuse a name that led to something else."""
     for graph in _graphs(program.graph_module):
         for node in graph.nodes:
             operator = isinstance(node.target, (torch._ops.OpOverload, torch._ops.HigherOrderOperator))
@@ -135,6 +136,8 @@ def _check_operators(program: ExportedProgram) -> None:
                 raise ModelError(
                     f"{str(node.target)[:80]} is no operator of this torch: refused", EXPORT_AGAIN
                 )
+            if isinstance(node.target, torch._ops.OpOverload):
+                yield node.target._schema.name
 
 
 def _input_shape(program: ExportedProgram) -> tuple[int | None, InputShape]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from eqaudit.errors import ModelError
+from eqaudit.loader.effects import check_operators
 from eqaudit.loader.kinds import EXPORT_AGAIN
 from eqaudit.loader.limits import LIMITS
 
@@ -26,7 +27,7 @@ _OPERATOR: Final = re.compile(
     r"|math\.(?:ceil|floor|trunc|sqrt)",
     re.ASCII,
 )
-_TOUCHES_FILES: Final = re.compile(r"torch\.ops\.aten\.(?:from_file|save)\..*")
+_LIBRARY: Final = re.compile(r"torch\.ops\.(?!higher_order\.)(\w+)\.(\w+)\.\w+", re.ASCII)
 _SYMBOL: Final = re.compile(r"[a-z]{1,3}\d{1,9}", re.ASCII)
 _WHOLE_SYMBOL: Final = re.compile(
     r"Symbol\('[a-z]{1,3}\d{1,9}'(?:, (?:positive|integer|nonnegative|real|nonzero)=(?:True|False))*\)",
@@ -139,10 +140,9 @@ def _check_identifier(text: str) -> str:
 
 
 def _check_operator(text: str) -> str:
-    if _TOUCHES_FILES.fullmatch(text):
-        raise ModelError(
-            f"it reads or writes files ({text}): refused", "remove the operator and export again"
-        )
+    library = _LIBRARY.fullmatch(text)
+    if library:
+        check_operators(["::".join(library.groups())])
     if not _OPERATOR.fullmatch(text):
         raise ModelError(
             f"operator {text[:80]} is not one of PyTorch's own: refused",

@@ -39,7 +39,12 @@ _ITEM_BYTES: Final = {
     "torch.Float8_e5m2fnuzStorage": 1,
     "torch.Float8_e8m0fnuStorage": 1,
 }
+_QUANTIZED_BYTES: Final = {"torch.QInt8Storage": 1, "torch.QUInt8Storage": 1, "torch.QInt32Storage": 4}
 _REBUILD: Final = "torch._utils._rebuild_tensor_v2"
+_REBUILD_QUANTIZED: Final = "torch._utils._rebuild_qtensor"
+_PER_TENSOR, _PER_CHANNEL = "torch.per_tensor_affine", "torch.per_channel_affine"
+_PACKED: Final = re.compile(r"__torch__\.torch\.classes\.quantized\.(Linear|Conv[123]d)PackedParamsBase")
+_PACKING_VERSION: Final = "2"
 _TYPE_TAG: Final = "torch.jit._pickle.restore_type_tag"
 _LIST_ITEMS: Final = {
     "torch.jit._pickle.build_intlist": int,
@@ -52,13 +57,13 @@ _PLAIN_CALLS: Final = {
     "torch.device": (str,),
     "collections.OrderedDict": (),
 }
-_FUNCTIONS: Final = {_REBUILD, _TYPE_TAG, *_LIST_ITEMS, *_PLAIN_CALLS}
+_FUNCTIONS: Final = {_REBUILD, _REBUILD_QUANTIZED, _TYPE_TAG, *_LIST_ITEMS, *_PLAIN_CALLS}
+_NAMES: Final = {*_FUNCTIONS, *_ITEM_BYTES, *_QUANTIZED_BYTES, _PER_TENSOR, _PER_CHANNEL}
 _REFUSED: Final = (
     (
-        r"torch\._utils\._rebuild_q.*|torch\.Q.*Storage|torch\.per_.*",
-        "quantized weights are not supported yet",
+        r"torch\.Q.*Storage|torch\.per_.*|__torch__\.torch\.classes\.(quantized|xnnpack)\..*",
+        "quantized weights of this kind are not supported",
     ),
-    (r"__torch__\.torch\.classes\.(quantized|xnnpack)\..*", "quantized weights are not supported yet"),
     (r"torch\._utils\._rebuild_sparse.*", "sparse weights are not supported"),
     (r".*_rebuild_nested.*", "nested tensors are not supported"),
     (r"__torch__\.torch\.classes\..*", "it holds a custom C++ object, which is not supported"),
@@ -173,7 +178,7 @@ class _Walker(PickleMachine[_Value]):
     def find(self) -> None:
         module, name = self.line(), self.line()
         full = f"{module}.{name}"
-        if full not in _FUNCTIONS and full not in _ITEM_BYTES:
+        if full not in _NAMES:
             _check_class(full)
         if "." in name:
             raise RefusedError(f"it names {full} in a way that TorchScript does not")
@@ -187,11 +192,14 @@ class _Walker(PickleMachine[_Value]):
     def call(self) -> None:
         argument, name = self.pop(), _global(self.pop())
         if name.startswith("__torch__."):
+            _check_packed(name, argument)
             self.stack.append(_Node("object", (argument,), name, _depth([argument])))
             return
         arguments = _tuple(argument)
         if name == _REBUILD:
             self.stack.append(_tensor(arguments))
+        elif name == _REBUILD_QUANTIZED:
+            self.stack.append(_quantized_tensor(arguments))
         elif name == _TYPE_TAG:
             value, _tag = arguments
             self.stack.append(value)
@@ -204,7 +212,8 @@ class _Walker(PickleMachine[_Value]):
 
     def storage(self) -> None:
         word, dtype, key, device, count = _tuple(self.pop())
-        item_bytes = _ITEM_BYTES.get(_global(dtype))
+        kind = _global(dtype)
+        item_bytes = _ITEM_BYTES.get(kind) or _QUANTIZED_BYTES.get(kind)
         if word != "storage" or item_bytes is None or not isinstance(key, str):
             raise RefusedError("a storage in it is of no known type")
         if device == "meta":
@@ -219,10 +228,12 @@ class _Walker(PickleMachine[_Value]):
             raise RefusedError(f"storage {record} is missing")
         if found != declared:
             raise RefusedError(f"storage {record} has {found} bytes, {declared} declared")
-        self.stack.append(_Node("storage", (count,), record))
+        self.stack.append(_Node("storage", (count, kind), record))
 
 
 def _check_class(name: str) -> None:
+    if _PACKED.fullmatch(name):
+        return
     for pattern, reason in _REFUSED:
         if re.fullmatch(pattern, name):
             raise RefusedError(f"{reason} ({name})", WAY_OUT)
@@ -269,7 +280,55 @@ def _typed_list(name: str, arguments: Sequence[_Value]) -> _Node:
     return values
 
 
-def _tensor(arguments: Sequence[_Value]) -> _Node:
+def _check_packed(name: str, state: _Value) -> None:
+    """Check the state of packed weights, which a library in C++ unpacks."""
+    found = _PACKED.fullmatch(name)
+    if not found:
+        return
+    wanted: tuple[object, ...] = ("tensor", "tensor?")
+    if found[1] != "Linear":
+        wanted = (_PACKING_VERSION, ["tensor", "tensor"], ["tensor?"])
+    if not _is_like(_tuple(state), wanted):
+        raise RefusedError(f"its {name.rpartition('.')[2]} is not packed as PyTorch packs it")
+
+
+def _is_like(items: Sequence[_Value], wanted: Sequence[object]) -> bool:
+    """Tell whether values are the tensors, lists and texts that are wanted; ``tensor?`` may be None."""
+    if len(items) != len(wanted):
+        return False
+    for item, form in zip(items, wanted, strict=True):
+        kind = item.kind if isinstance(item, _Node) else item
+        if isinstance(form, list):
+            same = isinstance(item, _Node) and kind == "list" and _is_like(item.items, form)
+        else:
+            same = kind == form or (form == "tensor?" and kind in {None, "tensor"})
+        if not same:
+            return False
+    return True
+
+
+def _quantized_tensor(arguments: Sequence[_Value]) -> _Node:
+    storage, offset, size, stride, parameters, grad, hooks = arguments
+    scheme, *values = _tuple(parameters)
+    shape = _tuple(size)
+    name = _global(scheme)
+    if name == _PER_TENSOR:
+        known = tuple(map(type, values)) == (float, int)
+    else:
+        scales, zero_points, axis = values
+        place = _index(axis)
+        # One number for each channel: torch does not compare them.
+        known = name == _PER_CHANNEL and place < len(shape)
+        known = known and all(
+            isinstance(part, _Node) and part.kind == "tensor" and list(part.items) == [shape[place]]
+            for part in (scales, zero_points)
+        )
+    if not known:
+        raise RefusedError("a quantized tensor in it has no scale and zero point for each channel")
+    return _tensor((storage, offset, size, stride, grad, hooks), _QUANTIZED_BYTES)
+
+
+def _tensor(arguments: Sequence[_Value], kinds: Mapping[str, int] = _ITEM_BYTES) -> _Node:
     if len(arguments) == 7:  # noqa: PLR2004 - torch's seventh argument: the conjugate and negative bits
         raise RefusedError(
             "conjugated or negated views are not supported", "save x.resolve_conj().resolve_neg()"
@@ -277,6 +336,8 @@ def _tensor(arguments: Sequence[_Value]) -> _Node:
     storage, offset, size, stride, grad, _hooks = arguments
     if not isinstance(storage, _Node) or storage.kind != "storage" or not isinstance(grad, bool):
         raise RefusedError("a tensor in it has no storage")
+    if storage.items[1] not in kinds:
+        raise RefusedError(f"a tensor is not of the type of {storage.name}, {storage.items[1]}")
     shape = [_index(length) for length in _tuple(size)]
     steps = [_index(step) for step in _tuple(stride)]
     room = _index(storage.items[0])
@@ -287,7 +348,7 @@ def _tensor(arguments: Sequence[_Value]) -> _Node:
         reach += 1 + sum((length - 1) * step for length, step in zip(shape, steps, strict=True))
     if reach > room:
         raise RefusedError(f"a tensor needs {reach} elements of storage {storage.name}, which has {room}")
-    return _Node("tensor")
+    return _Node("tensor", shape)
 
 
 _STEPS: Final[dict[int, Callable[[_Walker], None]]] = {

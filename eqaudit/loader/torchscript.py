@@ -31,11 +31,10 @@ from eqaudit.loader.base import (
     module_parameters,
     own_parameters,
 )
+from eqaudit.loader.effects import check_code, check_operators, unknown_operator
 
-FILE_OPERATORS = ("aten::save", "aten::from_file")
-# In the code of an archive: also what runs while it is loaded, and helper functions.
-FILE_OPERATOR_TEXT = re.compile(rb"\b(?:torch|aten)\s*\.\s*(save|from_file)\b")
 FORWARD = re.compile(r"forward(__)?\d*")  # tracing numbers repeated calls, scripting numbers overloads
+UNKNOWN_OPERATOR = re.compile(r"Unknown builtin op: ([\w.]+::\w+)")
 MAX_CALLS = 20_000
 # As a graph writes them.
 DTYPES = {torch.float16: 5, torch.float32: 6, torch.float64: 7, torch.bfloat16: 15}
@@ -122,50 +121,54 @@ def load_torchscript(file: ModelFile, spec: str, device: torch.device) -> AuditM
     Raises
     ------
     ModelError
-        torch cannot load it, it has no forward, or its code would touch files.
+        torch cannot load it, it has no forward, or its code would touch files or needs another library.
     """
-    _refuse_file_operators(_code(file.content), spec)
     try:
+        check_code(_code(file.content))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module = torch.jit.load(io.BytesIO(file.content), map_location=device)  # type: ignore[no-untyped-call]
+            # As torch.jit.load does, but with the functions at hand: everything that was compiled.
+            functions = torch._C.CompilationUnit()
+            read: Any = torch._C.import_ir_module_from_buffer
+            wrap: Any = torch.jit._recursive.wrap_cpp_module
+            module = wrap(read(functions, file.content, device, {}, False))
+            notes = check_operators(_operators(functions))
             model = wrap_torchscript(module, spec, device)
-    except ModelError:
-        raise
+    except ModelError as error:
+        raise ModelError(f"{spec}: {error.message}", error.hint) from error
     except Exception as error:
-        raise ModelError(
-            f"{spec} cannot be loaded: {describe(error)}",
-            "was it saved by a newer torch, or with operators of another package?",
-        ) from error
-    return dataclasses.replace(model, sha256=file.sha256)
+        missing = UNKNOWN_OPERATOR.search(str(error))
+        found = (
+            unknown_operator(missing[1])
+            if missing
+            else ModelError(
+                f"cannot be loaded: {describe(error)}",
+                "was it saved by a newer torch, or with operators of another package?",
+            )
+        )
+        raise ModelError(f"{spec}: {found.message}", found.hint) from error
+    return dataclasses.replace(model, sha256=file.sha256, notes=(*model.notes, *notes))
 
 
 def wrap_torchscript(module: torch.jit.ScriptModule, spec: str, device: torch.device) -> AuditModel:
-    """Make a TorchScript module ready to be measured.
-
-    Raises
-    ------
-    ModelError
-        Its graph would touch files.
-    """
+    """Make a TorchScript module ready to be measured."""
     runner = TorchScriptRunner(module.eval().to(device))
-    _refuse_file_operators([name for name in FILE_OPERATORS if runner.graph.findAllNodes(name)], spec)
     return AuditModel(spec, "torchscript", None, runner, device, tuple(_notes(runner)))
 
 
-def _code(content: bytes) -> list[str]:
-    """Return the file operators that the code of an archive names."""
+def _code(content: bytes) -> list[bytes]:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        code = [archive.read(name) for name in archive.namelist() if name.endswith(".py")]
-    return [f"aten::{match[1].decode()}" for text in code for match in FILE_OPERATOR_TEXT.finditer(text)]
+        return [archive.read(name) for name in archive.namelist() if name.endswith(".py")]
 
 
-def _refuse_file_operators(found: list[str], spec: str) -> None:
-    if found:
-        raise ModelError(
-            f"{spec} reads or writes files ({found[0]}): refused",
-            "remove the operator and save the model again",
-        )
+def _operators(functions: Any) -> Iterator[str]:
+    """Name the operators of everything that was compiled, closures too."""
+    blocks = [function.graph for function in functions.get_functions()]
+    while blocks:
+        for node in blocks.pop().nodes():
+            yield node.kind()
+            blocks += node.blocks()
+            blocks += [node.g(name) for name in node.attributeNames() if node.kindOf(name) == "g"]
 
 
 def _notes(runner: TorchScriptRunner) -> Iterator[str]:
