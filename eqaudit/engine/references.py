@@ -206,7 +206,7 @@ def _compare(
         reference.skipped = f"shape changes with the image: {shapes[0]} and {shapes[1]}"
         return
     if sampled:
-        value = reference.held.sample(value)
+        value = reference.held.sample(value, expected)
     plain = pair(value, expected.value, expected.norms, careful=reference.careful)
     reference.plain.append(plain)
     halves = torch.zeros(len(value), dtype=torch.long) if batch_halves is None else batch_halves

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import torch
 
-from eqaudit.groups import Element
+from eqaudit.groups import IDENTITY, Element
 from eqaudit.metrics import norms
 from eqaudit.transforms import Action, Points, Resampler, RoundTrip, Shift, Table, act, split
 
@@ -17,10 +17,14 @@ HALVES = (torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """T_g F(x), where it is compared: whole maps, their points (..., P), or vectors; and its norms (B,)."""
+    """T_g F(x), where it is compared: whole maps, their points (..., P), or vectors; and its norms (B,).
+
+    Points are those of the feature before the exact part of the move, ``after``.
+    """
 
     value: torch.Tensor
     norms: torch.Tensor | None
+    after: Element = IDENTITY
 
 
 class Still:
@@ -65,9 +69,9 @@ class Still:
         self._face(transposed=False)
         return self._maps
 
-    def sample(self, value: torch.Tensor) -> torch.Tensor:
-        """Return of a map of moved images what is to be compared with what a resampled turn expects."""
-        return _single(self._all_points.of(value))
+    def sample(self, value: torch.Tensor, expected: Expected) -> torch.Tensor:
+        """Return of a map of moved images what is to be compared with what a resampled move expects."""
+        return _single(self._all_points.of(value, expected.after))
 
     def sampled(self) -> torch.Tensor:
         """Return the feature itself at the points; a vector as it is."""
@@ -137,7 +141,7 @@ class Still:
             value = self.table.turned(turn, points)
             self._turned = turn, Expected(value, norms(value))
         turned = self._turned[1]
-        return Expected(points.moved(turned.value, after), turned.norms)
+        return Expected(turned.value, turned.norms, after)
 
 
 class MovedImages:

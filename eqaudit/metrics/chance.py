@@ -42,9 +42,9 @@ class ChanceSums:
         apart = features - features[0]
         total = apart.sum(dim=0).flatten().double()
         count = len(features)
-        spread = float(norms(apart).square().sum() - total.square().sum() / count)
+        spread = float(norms(apart).double().square().sum() - total.square().sum() / count)
         mean = features[0].flatten().double() + total / count
-        return cls(count, mean, max(spread, 0.0), float(sizes.square().sum()))
+        return cls(count, mean, max(spread, 0.0), float(sizes.double().square().sum()))
 
     def merge(self, other: ChanceSums) -> ChanceSums:
         """Add the moments of other images (Chan, Golub and LeVeque 1979, pairwise variance)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import assert_never
 
 import torch
@@ -44,6 +45,7 @@ def is_exact(action: Action) -> bool:
     return isinstance(action, Element) and action.exact
 
 
+@cache
 def split(element: Element, *, square: bool) -> tuple[Fraction, Element]:
     """Return a turn, and the exact element that is left to do after it.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from eqaudit.groups import Element, Group
+from eqaudit.groups import IDENTITY, Element, Group
 from eqaudit.transforms.exact import move_exactly
 
 
@@ -14,28 +14,27 @@ from eqaudit.transforms.exact import move_exactly
 class Points:
     """Cells of maps of one size, by their number in reading order, (P,).
 
-    With a cell come all cells to which exact elements move it, so that the values of a map that is turned
-    exactly are those of the map in another order.
+    With a cell come all cells to which exact elements move it, so that a map that is moved exactly has the
+    values of the map, at other points.
     """
 
     height: int
     width: int
     places: torch.Tensor
-    _orders: dict[Element, torch.Tensor] = field(default_factory=dict)
+    _moved: dict[Element, torch.Tensor] = field(default_factory=dict)
 
-    def of(self, maps: torch.Tensor) -> torch.Tensor:
-        """Return the values of maps (..., H, W) at the points, (..., P)."""
-        return maps.flatten(-2).index_select(-1, self.places)
+    def of(self, maps: torch.Tensor, element: Element = IDENTITY) -> torch.Tensor:
+        """Return the values of maps (..., H, W) where an exact element moves the points to, (..., P).
 
-    def moved(self, values: torch.Tensor, element: Element) -> torch.Tensor:
-        """Return the values (..., P) of maps that were moved by an exact element, from those of the maps."""
-        if element not in self._orders:
-            order = torch.full((self.height * self.width,), -1, device=self.places.device)
-            order[self.places] = torch.arange(len(self.places), device=self.places.device)
-            whole = order.view(self.height, self.width)
-            moved = move_exactly(whole, element.quarter_turns, mirrored=element.mirrored)
-            self._orders[element] = moved.flatten()[self.places]
-        return values.index_select(-1, self._orders[element])
+        Of maps that were moved by that element these are the values that they had at the points before.
+        """
+        if element not in self._moved:
+            cells = torch.arange(self.height * self.width, device=self.places.device)
+            back = ~element
+            whole = cells.view(self.height, self.width)
+            found = move_exactly(whole, back.quarter_turns, mirrored=back.mirrored)
+            self._moved[element] = found.flatten()[self.places]
+        return maps.flatten(-2).index_select(-1, self._moved[element])
 
 
 def choose_points(mask: torch.Tensor, count: int | None, seed: int) -> Points:
