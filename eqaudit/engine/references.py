@@ -207,10 +207,11 @@ def _compare(
         return
     if sampled:
         value = reference.held.sample(value, expected)
-    plain = pair(value, expected.value, expected.norms, careful=reference.careful)
+    actions = _channel_actions(key, action, setting)
+    spare = expected.spare and actions is None
+    plain = pair(value, expected.value, expected.norms, careful=reference.careful, spare=spare)
     reference.plain.append(plain)
     halves = torch.zeros(len(value), dtype=torch.long) if batch_halves is None else batch_halves
-    actions = _channel_actions(key, action, setting)
     if actions is None:
         reference.compared.append(plain)
         return

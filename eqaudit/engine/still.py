@@ -19,12 +19,14 @@ HALVES = (torch.float16, torch.bfloat16)
 class Expected:
     """T_g F(x), where it is compared: whole maps, their points (..., P), or vectors; and its norms (B,).
 
-    Points are those of the feature before the exact part of the move, ``after``.
+    Points are those of the feature before the exact part of the move, ``after``. ``spare``: made for this
+    move alone.
     """
 
     value: torch.Tensor
     norms: torch.Tensor | None
     after: Element = IDENTITY
+    spare: bool = False
 
 
 class Still:
@@ -89,7 +91,8 @@ class Still:
             return Expected(self.value, self.norms)
         match action:
             case Element() if action.exact:
-                return Expected(self._exactly(action), self.norms)
+                moved = self._exactly(action)
+                return Expected(moved, self.norms, spare=moved is not self._maps)
             case Element():
                 return self._turn(action)
             case Shift(down, right):

@@ -68,9 +68,19 @@ def norms(tensor: torch.Tensor, *, careful: bool = False) -> torch.Tensor:
     if careful:
         flat = flat.double()
     elif flat.shape[1] > LONGEST_ROW:
-        flat = torch.linalg.vector_norm(tensor, dim=-1).reshape(len(tensor), -1)
+        flat = torch.linalg.vector_norm(flat.view(len(tensor), -1, _row(tensor)), dim=-1)
     norm: torch.Tensor = torch.linalg.vector_norm(flat, dim=1)
     return norm
+
+
+def _row(tensor: torch.Tensor) -> int:
+    """Return how many values of one image are summed together: whole dimensions, the last ones first."""
+    row = 1
+    for size in reversed(tensor.shape[1:]):
+        if row * size > LONGEST_ROW:
+            break
+        row *= size
+    return row
 
 
 def ordinary(sizes: torch.Tensor, tensor: torch.Tensor) -> bool:
@@ -90,8 +100,11 @@ def pair(
     expected_norms: torch.Tensor | None = None,
     *,
     careful: bool = False,
+    spare: bool = False,
 ) -> Pair:
     """Compare F(T_g x) with T_g F(x), both (B, ...); the norms of the latter may be known already.
+
+    ``spare``: nobody needs the latter any more, so that its memory may be written over.
 
     The subtraction runs in the features' own precision (float32 for halves): a difference of close
     floating numbers is exact, and what rounding it has otherwise is of relative size 1e-7.
@@ -105,7 +118,8 @@ def pair(
         bad = ~torch.isfinite(moved) | ~torch.isfinite(expected)
         nonfinite = bad.reshape(len(moved), -1).sum(dim=1)
     own = norms(moved, careful=careful)
-    return Pair(own, expected_norms, norms(moved - expected, careful=careful), nonfinite)
+    apart = torch.sub(expected, moved, out=expected if spare else None)
+    return Pair(own, expected_norms, norms(apart, careful=careful), nonfinite)
 
 
 def collect(pairs: Sequence[Sequence[Pair]]) -> list[PairNorms]:
