@@ -67,6 +67,7 @@ MaskValues = Literal["index", "binary", "instances"]
 Method = Literal["nearest", "bilinear", "bicubic", "spline"]
 Extension = Literal["reflect", "zeros", "blank"]
 Boundary = Literal["disc", "reflect", "zeros"]
+PointsName = Literal["some", "all"]
 TaskName = Literal["auto", "classification", "segmentation", "dense", "embedding"]
 Scores = Literal["auto", "logits", "probabilities"]
 Precision = Literal["float32", "float64", "bfloat16", "float16"]
@@ -76,6 +77,7 @@ USUAL_ORDERS = (8, 12, 16, 24)
 AUTO = "auto"
 AUTO_GROUPS = ("D1", "C2", "C4", "D4", "C8", "D8", "C16")
 LARGEST_ANGLE = 360
+LARGEST_BATCH = 65_536
 MOST_ANGLES = 1_440
 DataSpec = BuiltinData | PathData | PythonObject
 
@@ -95,7 +97,7 @@ class TruthOptions(msgspec.Struct, frozen=True):
 
 
 class InputOptions(msgspec.Struct, frozen=True):
-    """How images become batches. ``samples`` 0 means all; sizes are in pixels."""
+    """How images become batches. ``samples`` 0 is all, ``batch_size`` 0 is measured; sizes are in pixels."""
 
     data: DataSpec = BuiltinData("photos")
     samples: int = 64
@@ -121,7 +123,8 @@ class SpaceOptions(msgspec.Struct, frozen=True):
     """How images and features are turned by angles that are no multiple of 90 degrees.
 
     ``margin`` is in pixels of the image; None for the boundary's own: a tenth of the inscribed circle for
-    ``disc``, else the receptive radius. ``floor_samples`` 0 measures no floor.
+    ``disc``, else the receptive radius. ``floor_samples`` 0 measures no floor. ``points`` says where layers
+    are compared: at some cells of large maps, spread evenly, or at all.
     """
 
     boundary: Boundary = "disc"
@@ -130,6 +133,7 @@ class SpaceOptions(msgspec.Struct, frozen=True):
     margin: float | None = None
     floor_samples: int = 8
     floor_factor: float = 2.0
+    points: PointsName = "some"
 
 
 class TaskOptions(msgspec.Struct, frozen=True):
@@ -445,6 +449,19 @@ def _angle(text: str, part: str) -> Fraction:
 
 def _bad_angles(text: str, problem: str) -> UsageError:
     return UsageError(f"--angles {text!r} {problem}", "for example --angles 0:360:5, or --angles 0,45,90")
+
+
+def parse_batch_size(text: object) -> int:
+    """Read a number of images, or ``auto``, which is 0; raises UsageError for anything else."""
+    said = str(text).strip()
+    if said == AUTO:
+        return 0
+    if not re.fullmatch(r"\d{1,5}", said) or int(said) > LARGEST_BATCH:
+        raise UsageError(
+            f"--batch-size {said!r} is no number from 1 to {LARGEST_BATCH}",
+            "for example --batch-size 16, or auto",
+        )
+    return int(said)
 
 
 def parse_integers(option: str, text: str, count: int) -> tuple[int, ...]:

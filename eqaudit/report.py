@@ -23,7 +23,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Tool(Record, frozen=True):
-    """What measured, and with which options."""
+    """What measured, and with which options; ``allocator`` says what was set of it."""
 
     version: str
     torch: str
@@ -35,6 +35,7 @@ class Tool(Record, frozen=True):
     threads: int
     seed: int
     command: list[str]
+    allocator: str | None = None
 
 
 class Model(Record, frozen=True):
@@ -368,7 +369,10 @@ class WindowEffect(Record, frozen=True):
 
 
 class Resampling(Record, frozen=True):
-    """How angles that are no multiple of 90 degrees were turned; ``margin`` None is the receptive radius."""
+    """How angles that are no multiple of 90 degrees were turned; ``margin`` None is the receptive radius.
+
+    ``points`` says at which cells of their maps layers were compared.
+    """
 
     boundary: Literal["disc", "reflect", "zeros"]
     interpolation: str
@@ -377,6 +381,7 @@ class Resampling(Record, frozen=True):
     floor_images: int
     floor_factor: float
     window: WindowEffect | None
+    points: Literal["some", "all"] = "all"
 
 
 class PerImage(Record, frozen=True):

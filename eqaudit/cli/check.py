@@ -23,9 +23,9 @@ from eqaudit.cli.flags import (
     TaskFlags,
     TurningFlags,
     command_line,
-    with_flags,
 )
 from eqaudit.cli.gating import GateFlags, ShorthandFlags
+from eqaudit.cli.grouping import with_flags
 from eqaudit.errors import ExitCode, UsageError
 from eqaudit.limits import limited_layers
 from eqaudit.plan import AuditPlan, parse_group, parse_layout

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import inspect
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated
 
 import typer
 
@@ -21,6 +17,7 @@ from eqaudit.plan import (
     Method,
     ModelSpec,
     PathData,
+    PointsName,
     Precision,
     PythonObject,
     RunOptions,
@@ -30,6 +27,7 @@ from eqaudit.plan import (
     TaskName,
     TaskOptions,
     TruthOptions,
+    parse_batch_size,
     parse_channel_values,
     parse_data,
     parse_device,
@@ -151,7 +149,13 @@ class ImageFlags:
         int, typer.Option(min=0, max=2**31 - 1, help="Seed of every random choice.", rich_help_panel=IMAGES)
     ] = 0
     batch_size: Annotated[
-        int, typer.Option(min=1, max=65_536, help="Images in one call of the model.", rich_help_panel=IMAGES)
+        int,
+        typer.Option(
+            parser=parse_batch_size,
+            metavar="N|auto",
+            help="Images in one call of the model; auto (or 0): the fewest at which it is fast, measured.",
+            rich_help_panel=IMAGES,
+        ),
     ] = 16
     input_shape: InputShape = None
     resize: Annotated[
@@ -260,6 +264,13 @@ class TurningFlags:
             min=0, help="Images on which the floor is measured; 0 for no floor.", rich_help_panel=TURNING
         ),
     ] = 8
+    points: Annotated[
+        PointsName,
+        typer.Option(
+            help="Where layers are compared at such angles: at some evenly spread cells, or at all.",
+            rich_help_panel=TURNING,
+        ),
+    ] = "some"
     floor_factor: Annotated[
         float,
         typer.Option(
@@ -274,7 +285,13 @@ class TurningFlags:
         margin = None if self.margin is None else parse_limit("--margin", self.margin)
         factor = parse_limit("--floor-factor", self.floor_factor)
         return SpaceOptions(
-            self.boundary, self.interpolation, self.feature_interpolation, margin, self.floor_samples, factor
+            self.boundary,
+            self.interpolation,
+            self.feature_interpolation,
+            margin,
+            self.floor_samples,
+            factor,
+            self.points,
         )
 
 
@@ -361,39 +378,3 @@ def input_files(model: ModelSpec, inputs: InputOptions | None = None) -> tuple[s
         files += [inputs.data.path] if isinstance(inputs.data, PathData) else []
         files += [inputs.truth.labels] if inputs.truth.labels not in {"", "folders"} else []
     return tuple(files)
-
-
-def with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Let typer see the fields of each parameter that is a group of flags as options of the command."""
-    hints = get_type_hints(command, include_extras=True)
-    taken = {name: hint for name, hint in hints.items() if name != "return"}
-    groups: dict[str, Any] = {name: hint for name, hint in taken.items() if dataclasses.is_dataclass(hint)}
-    parameters = list(_parameters(command, hints, groups))
-
-    @functools.wraps(command)
-    def run(**values: Any) -> Any:
-        for name, group in groups.items():
-            fields = [field.name for field in dataclasses.fields(group)]
-            values[name] = group(**{field: values.pop(field) for field in fields})
-        return command(**values)
-
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
-
-
-def _parameters(
-    command: Callable[..., Any], hints: dict[str, Any], groups: dict[str, Any]
-) -> Iterator[inspect.Parameter]:
-    for name, parameter in inspect.signature(command).parameters.items():
-        fields = [(name, hints[name], parameter.default)]
-        if name in groups:
-            inner = get_type_hints(groups[name], include_extras=True)
-            fields = [
-                (field.name, inner[field.name], field.default) for field in dataclasses.fields(groups[name])
-            ]
-        for label, annotation, default in fields:
-            empty = inspect.Parameter.empty if default is dataclasses.MISSING else default
-            yield inspect.Parameter(
-                label, inspect.Parameter.KEYWORD_ONLY, default=empty, annotation=annotation
-            )

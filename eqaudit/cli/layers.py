@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from eqaudit.cli.flags import InputShape, Json, ModelFlags, Quiet, RunFlags, TapsFlag, input_files, with_flags
+from eqaudit.cli.flags import InputShape, Json, ModelFlags, Quiet, RunFlags, TapsFlag, input_files
+from eqaudit.cli.grouping import with_flags
 from eqaudit.cli.output import check_output, require_stdout, stdout_style, write_file, write_stdout
 from eqaudit.cli.progress import model_output, progress_bar
 from eqaudit.errors import ExitCode

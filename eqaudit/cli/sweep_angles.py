@@ -23,9 +23,9 @@ from eqaudit.cli.flags import (
     TaskFlags,
     TurningFlags,
     command_line,
-    with_flags,
 )
 from eqaudit.cli.gating import GateFlags
+from eqaudit.cli.grouping import with_flags
 from eqaudit.errors import UsageError
 from eqaudit.limits import limited_layers
 from eqaudit.plan import NO_LAYERS, AuditPlan, parse_angles, parse_layout

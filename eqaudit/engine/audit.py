@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 
+import msgspec
 import torch
 
 from eqaudit.data import Dataset, Images, none_left, open_images
@@ -23,7 +24,7 @@ from eqaudit.engine.probe import make_setting, probe_model
 from eqaudit.engine.ranks import Alone, Ranks, join_ranks, local_device
 from eqaudit.engine.references import NOTHING_INSIDE
 from eqaudit.engine.rerun import RerunResult, rerun_in_float64
-from eqaudit.engine.shapes import RETURN_TENSOR, Choice
+from eqaudit.engine.shapes import RETURN_TENSOR, Choice, choose_batch_size
 from eqaudit.errors import ModelError
 from eqaudit.loader import AuditModel, load_model, with_taps
 from eqaudit.metrics import doubtful
@@ -136,6 +137,9 @@ def _audit(
 ) -> Audited | None:
     progress("finding the input shape", 0, 0)
     model, choice = convert(with_taps(model, plan.taps), images, plan.inputs, plan.run)
+    if not plan.inputs.batch_size:
+        size = ranks.share(0 if ranks.rank else choose_batch_size(model, choice))
+        plan = msgspec.structs.replace(plan, inputs=msgspec.structs.replace(plan.inputs, batch_size=size))
     dataset, setting = images.prepare(choice.shape), make_setting(model, choice, plan)
     _agree(ranks, model, dataset, setting)
     room = Room(setting.batch_size, fixed=setting.fixed_batch is not None)
@@ -283,6 +287,7 @@ class _Run:
             floor_images=self.prepared.floors.images,
             floor_factor=options.floor_factor,
             window=assembler.window_effect(),
+            points=options.points,
         )
 
     def _seen(self, rerun: RerunResult, determinism: Determinism, window: WindowEffect | None) -> Seen:

@@ -129,6 +129,7 @@ def _make_space(
         ring if options.margin is None else options.margin,
         cells,
         periods,
+        every_point=options.points == "all",
     )
 
 

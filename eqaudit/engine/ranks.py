@@ -26,6 +26,9 @@ class Ranks(Protocol):
     def gather(self, value: Any) -> Sequence[Any]:
         """Return the values of all ranks, in order, on rank 0; nothing on the others."""
 
+    def share(self, value: Any) -> Any:
+        """Return the value of rank 0, on every rank."""
+
     def agree(self, what: str, value: str) -> None:
         """Make sure that a value is the same on all ranks; raises WorkerError on all of them if not."""
 
@@ -38,6 +41,10 @@ class Alone(Ranks):
     def gather(self, value: Any) -> Sequence[Any]:
         """Return the value."""
         return [value]
+
+    def share(self, value: Any) -> Any:
+        """Return the value."""
+        return value
 
     def agree(self, what: str, value: str) -> None:
         """Agree with oneself."""
@@ -55,6 +62,13 @@ class Torchrun(Ranks):
         with _lost():
             distributed.gather_object(value, values)
         return values or ()
+
+    def share(self, value: Any) -> Any:
+        """Return the value of rank 0, on every rank."""
+        values = [value]
+        with _lost():
+            distributed.broadcast_object_list(values)
+        return values[0]
 
     def agree(self, what: str, value: str) -> None:
         """Make sure that a value is the same on all ranks; raises WorkerError on all of them if not."""

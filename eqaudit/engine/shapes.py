@@ -20,6 +20,8 @@ CHANNELS = (3, 1, 4)
 BATCHES = (2, 3)
 FIXED_BATCHES = (1, 2, 4, 8, 16, 32, 64, 3, 5, 6, 10, 12, 20, 24, 48, 100, 128)
 FIXED_SECONDS = 60.0
+TIMED_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+TIMED_RUNS, LONGEST_RUN, FAST_ENOUGH = 3, 1.0, 0.95
 
 Shape = tuple[int, int, int]
 RETURN_TENSOR = "the model must return a floating tensor, batch first"
@@ -129,6 +131,30 @@ def _first_accepted(model: AuditModel, shapes: list[Shape], origin: str, options
     )
 
 
+def choose_batch_size(model: AuditModel, choice: Choice) -> int:
+    """Time the model; return the fewest images at once with which it is about as fast as with any number."""
+    speeds: dict[int, float] = {}
+    for size in TIMED_BATCHES:
+        batch = torch.rand((size, *choice.shape), generator=torch.Generator().manual_seed(0))
+        try:
+            seconds = min(_time(model, batch) for _ in range(TIMED_RUNS))
+        except ModelError:
+            break
+        speeds[size] = size / seconds
+        if seconds > LONGEST_RUN:
+            break
+    best = max(speeds.values(), default=0.0)
+    return next((size for size, speed in speeds.items() if speed >= FAST_ENOUGH * best), 1)
+
+
+def _time(model: AuditModel, batch: torch.Tensor) -> float:
+    start = time.perf_counter()
+    model.run(batch)
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+    return time.perf_counter() - start
+
+
 def _choice(shape: Shape, reason: str, batch: int | None) -> Choice:
     only = "" if batch is None else f"; the model runs at batch size {batch} only"
     return Choice(shape, reason + only, batch)
@@ -138,7 +164,7 @@ def _fixed(model: AuditModel, shapes: list[Shape], options: InputOptions) -> Ite
     if model.fixed_batch is not None:
         return
     deadline = time.monotonic() + FIXED_SECONDS
-    for batch, shape in product(dict.fromkeys([options.batch_size, *FIXED_BATCHES]), shapes):
+    for batch, shape in product(dict.fromkeys([options.batch_size or BATCHES[0], *FIXED_BATCHES]), shapes):
         if time.monotonic() > deadline:
             return
         yield batch, shape
