@@ -63,7 +63,7 @@ def test_a_pytest_suite_passes_and_fails_by_it(flags: tuple[str, ...], tmp_path:
     said = "\n".join(line[1:].strip() for line in ended.stdout.splitlines() if line.startswith("E "))
     assert "Not equivariant: none of the 3 turns holds" in said
     assert "First layer that breaks: 0" in said
-    assert re.search(r"FAILED  the largest error is \S+ \(output at r\d+\), the limit 0\.001", said)
+    assert re.search(r"FAILED  output\.error <= 0\.001: \S+ \(output at r\d+\)", said)
     assert re.search(r"^layer +element +error +of chance +class$", said, re.MULTILINE)
     assert re.search(r"^0 +r\d+ +\S+ +\S+ % +\w+$", said, re.MULTILINE)
     assert re.search(r"^output +r\d+ +\S+ +\S+ % +\w+$", said, re.MULTILINE)

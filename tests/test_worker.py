@@ -182,8 +182,8 @@ def test_progress_counts_the_images(observed: Observed) -> None:
     stages_in_order = [
         "loading",
         "finding the input shape",
-        "measuring",
         "fitting how channels turn",
+        "measuring",
         "float64 rerun",
     ]
     assert stages == stages_in_order

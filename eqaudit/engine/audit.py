@@ -149,7 +149,6 @@ def _audit(
         return prepare(model, dataset, few, plan, progress)
 
     prepared = room.prepare(prepare_few)
-    progress("measuring", 0, 0)
     whole = dataclasses.replace(prepared.setting, batch_size=setting.batch_size, coarse=is_coarse(model))
     prepared = dataclasses.replace(prepared, setting=whole)
     loop = Loop(model, dataset, whole, room, ranks)

@@ -84,6 +84,7 @@ class Loop:
         WorkerError
             Another rank is gone.
         """
+        progress("measuring", 0, len(self.dataset.names) * len(self.setting.poses))
         units = self.dataset.units(self.setting.batch_size)
         for start in range(0, units, self.ranks.size):
             number = start + self.ranks.rank

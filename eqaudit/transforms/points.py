@@ -41,7 +41,7 @@ def choose_points(mask: torch.Tensor, count: int | None, seed: int) -> Points:
     """Choose about ``count`` cells of a mask (H, W), or all of them for None.
 
     The mask must look the same after any exact move. One orbit of cells is drawn from each of equal stretches
-    of all orbits, in reading order, so that every cell is as likely as any other and no region goes without.
+    of all orbits, from the centre outwards: each cell is as likely as any other, and each ring has its share.
     """
     height, width = mask.shape
     cells = torch.arange(height * width, device=mask.device).view(height, width)
@@ -49,6 +49,8 @@ def choose_points(mask: torch.Tensor, count: int | None, seed: int) -> Points:
     orbits = torch.stack([move_exactly(cells, g.quarter_turns, mirrored=g.mirrored) for g in group.elements])
     first = orbits.amin(dim=0)
     heads = cells[(first == cells) & mask]
+    down, right = (heads // width - (height - 1) / 2), (heads % width - (width - 1) / 2)
+    heads = heads[torch.argsort(down.square() + right.square(), stable=True)]
     if count is not None and count < int(mask.sum()):
         wanted = -(-count // len(group.elements))
         edges = torch.linspace(0, len(heads), wanted + 1, dtype=torch.float64)
