@@ -248,7 +248,8 @@ class _Run:
         images = on_device(self.dataset.load(names), self.model)
         if self.setting.resamples:
             images = self.setting.space.window(images)
-        return rerun_in_float64(self.model, images, names, self.setting.only_exact(), self.prepared.fitting)
+        setting = dataclasses.replace(self.setting.only_exact(), batch_size=self.loop.room.images)
+        return rerun_in_float64(self.model, images, names, setting, self.prepared.fitting)
 
     def _rerun_names(self, unit: Unit, places: list[int]) -> tuple[str, ...]:
         """Choose the worst images of the gating output first, so that a rare defect is among them."""

@@ -57,7 +57,7 @@ def rerun_in_float64(
         if fitting is not None and any(action.mixes for action in setting.channels.by_key.values()):
             again = fitting.fit_on(twin, fitting.images.double(), setting)
             setting = dataclasses.replace(setting, channels=setting.channels.refined(again))
-        size = setting.fixed_batch or len(images)
+        size = setting.fixed_batch or min(len(images), setting.batch_size)
         parts = torch.split(images.double(), size)
         unit = reduce(
             Unit.merge,
