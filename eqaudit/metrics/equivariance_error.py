@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from eqaudit.statistics import (
     Floats,
@@ -22,6 +23,8 @@ from eqaudit.statistics import (
 
 LONGEST_ROW = 16_384
 """Values whose squares are summed at once in float32; of more, row by row."""
+ROWS = 64
+"""Pairs in one table."""
 SMALLEST, LARGEST = 1e-10, 1e12
 """Root mean squares between which squares of float32 neither vanish nor overflow."""
 
@@ -42,19 +45,6 @@ class PairNorms:
     def at(self, place: int) -> PairNorms:
         """Return one of several rows of pairs."""
         return PairNorms(self.difference[place], self.power[place], self.nonfinite[place])
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One pair of tensors, measured on its device: norms of each image, (B,).
-
-    ``nonfinite`` is None where nobody counted: then the norms tell whether there was anything to count.
-    """
-
-    moved: torch.Tensor
-    expected: torch.Tensor
-    difference: torch.Tensor
-    nonfinite: torch.Tensor | None = None
 
 
 def norms(tensor: torch.Tensor, *, careful: bool = False) -> torch.Tensor:
@@ -94,59 +84,100 @@ def ordinary(sizes: torch.Tensor, tensor: torch.Tensor) -> bool:
     return bool(((means > SMALLEST) & (means < LARGEST)).all())
 
 
-def pair(
-    moved: torch.Tensor,
-    expected: torch.Tensor,
-    expected_norms: torch.Tensor | None = None,
-    *,
-    careful: bool = False,
-    spare: bool = False,
-) -> Pair:
-    """Compare F(T_g x) with T_g F(x), both (B, ...); the norms of the latter may be known already.
+class Pairs:
+    """Norms of F(T_g x), of T_g F(x) and of their difference, for one g after the other, on their device.
 
-    ``spare``: nobody needs the latter any more, so that its memory may be written over.
-
-    The subtraction runs in the features' own precision (float32 for halves): a difference of close
-    floating numbers is exact, and what rounding it has otherwise is of relative size 1e-7.
+    They are kept in tables: many small pieces between large features would leave no room for the next ones.
     """
-    if moved.dtype in {torch.float16, torch.bfloat16}:
-        moved, expected = moved.float(), expected.float()
-    if expected_norms is None:
-        expected_norms = norms(expected, careful=careful)
-    nonfinite = None
-    if careful:
-        bad = ~torch.isfinite(moved) | ~torch.isfinite(expected)
-        nonfinite = bad.reshape(len(moved), -1).sum(dim=1)
-    own = norms(moved, careful=careful)
-    apart = torch.sub(expected, moved, out=expected if spare else None)
-    return Pair(own, expected_norms, norms(apart, careful=careful), nonfinite)
+
+    def __init__(self) -> None:
+        self._tables: list[torch.Tensor] = []
+        self._nonfinite: dict[int, torch.Tensor] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(
+        self,
+        moved: torch.Tensor,
+        expected: torch.Tensor,
+        expected_norms: torch.Tensor | None = None,
+        *,
+        careful: bool = False,
+        spare: bool = False,
+    ) -> None:
+        """Compare F(T_g x) with T_g F(x), both (B, ...); the norms of the latter may be known already.
+
+        The subtraction runs in the features' own precision (float32 for halves): a difference of close
+        floating numbers is exact, and what rounding it has otherwise is of relative size 1e-7.
+
+        Parameters
+        ----------
+        careful
+            Look at values one by one, in float64.
+        spare
+            Nobody needs ``expected`` any more, so that its memory may be written over.
+        """
+        if moved.dtype in {torch.float16, torch.bfloat16}:
+            moved, expected = moved.float(), expected.float()
+        if careful:
+            bad = ~torch.isfinite(moved) | ~torch.isfinite(expected)
+            self._nonfinite[self._count] = bad.reshape(len(moved), -1).sum(dim=1)
+        row = self._next_row(moved)
+        row[0] = norms(moved, careful=careful)
+        row[1] = norms(expected, careful=careful) if expected_norms is None else expected_norms
+        row[2] = norms(torch.sub(expected, moved, out=expected if spare else None), careful=careful)
+
+    def repeat(self, other: Pairs) -> None:
+        """Add the pair that another has last."""
+        last = other._count - 1
+        if last in other._nonfinite:
+            self._nonfinite[self._count] = other._nonfinite[last]
+        table = other._tables[-1]
+        self._next_row(table[0, 0])[:] = table[last % ROWS]
+
+    def rows(self) -> torch.Tensor:
+        """Return the norms, (pairs, 3, B) in float64."""
+        return torch.cat(self._tables)[: self._count]
+
+    def counts(self, images: int) -> Integers:
+        """Return how many values were not finite, (pairs, B), where they were looked at; else 0."""
+        found = np.zeros((self._count, images), dtype=np.int64)
+        for place, count in self._nonfinite.items():
+            found[place] = count.cpu().numpy()
+        return found
+
+    def _next_row(self, like: torch.Tensor) -> torch.Tensor:
+        if self._count % ROWS == 0:
+            self._tables.append(torch.empty((ROWS, 3, len(like)), dtype=torch.float64, device=like.device))
+        self._count += 1
+        return self._tables[-1][(self._count - 1) % ROWS]
 
 
-def collect(pairs: Sequence[Sequence[Pair]]) -> list[PairNorms]:
-    """Copy what was measured from the device, all at once: a `PairNorms` (pairs, B) for each row of pairs."""
-    flat = [part for row in pairs for each in row for part in (each.moved, each.expected, each.difference)]
-    counts = [each.nonfinite for row in pairs for each in row]
-    if not flat:
+def collect(pairs: Sequence[Pairs]) -> list[PairNorms]:
+    """Copy what was measured from the device, all at once; a `PairNorms` (pairs, B) for each."""
+    filled = [each for each in pairs if len(each)]
+    if not filled:
         nothing = np.empty((0, 0))
         return [PairNorms(nothing, nothing, nothing.astype(np.int64)) for _ in pairs]
-    squares = torch.cat(flat).double().square().cpu().numpy().reshape(len(counts), 3, -1)
-    nonfinite = (~np.isfinite(squares).all(axis=1)).astype(np.int64)
-    for place, count in enumerate(counts):
-        if count is not None:
-            nonfinite[place] = count.cpu().numpy()
-    ends = np.cumsum([len(row) for row in pairs])[:-1]
-    power = (squares[:, 0] + squares[:, 1]) / 2
-    return [
-        PairNorms(*parts)
-        for parts in zip(
-            np.split(squares[:, 2], ends), np.split(power, ends), np.split(nonfinite, ends), strict=True
+    squares = torch.cat([each.rows() for each in filled]).square().cpu().numpy()
+    ends = np.cumsum([len(each) for each in pairs])[:-1]
+    found = []
+    for each, part in zip(pairs, np.split(squares, ends), strict=True):
+        looked = each.counts(part.shape[2])
+        finite = np.isfinite(part).all(axis=1)
+        found.append(
+            PairNorms(part[:, 2], (part[:, 0] + part[:, 1]) / 2, np.where(finite, looked, looked.clip(1)))
         )
-    ]
+    return found
 
 
 def compare(moved: torch.Tensor, expected: torch.Tensor) -> PairNorms:
     """Compare one pair of tensors, (B, ...), with every value looked at; (B,) each."""
-    return collect([[pair(moved, expected, careful=True)]])[0].at(0)
+    pairs = Pairs()
+    pairs.add(moved, expected, careful=True)
+    return collect([pairs])[0].at(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +191,9 @@ class ErrorSums:
     images: Integers
     difference: Floats
     power: Floats
-    replicate_difference: Floats
-    replicate_power: Floats
-    histogram: Integers
+    replicate_difference: NDArray[np.float32]
+    replicate_power: NDArray[np.float32]
+    histogram: NDArray[np.int32]
     worst_error: Floats
     worst_image: Integers
     nonfinite: Integers
@@ -181,8 +212,8 @@ class ErrorSums:
             images=finite.sum(axis=1),
             difference=difference.sum(axis=1),
             power=power.sum(axis=1),
-            replicate_difference=difference @ weights,
-            replicate_power=power @ weights,
+            replicate_difference=_resampled(difference, weights),
+            replicate_power=_resampled(power, weights),
             histogram=log_histograms(errors, finite),
             worst_error=worst_error,
             worst_image=np.where(worst_error >= 0, numbers[worst], -1),
@@ -190,27 +221,23 @@ class ErrorSums:
             first_nonfinite=np.where(finite.all(axis=1), -1, numbers[(~finite).argmax(axis=1)]),
         )
 
-    def merge(self, other: ErrorSums) -> ErrorSums:
-        """Add the sums of other images."""
+    def add(self, other: ErrorSums) -> None:
+        """Add the sums of other images, in place: there is no second copy of what is large."""
         worse = other.worst_error > self.worst_error
-        added = {
-            name: getattr(self, name) + getattr(other, name)
-            for name in (
-                "images",
-                "difference",
-                "power",
-                "replicate_difference",
-                "replicate_power",
-                "histogram",
-                "nonfinite",
-            )
-        }
-        return ErrorSums(
-            **added,
-            worst_error=np.where(worse, other.worst_error, self.worst_error),
-            worst_image=np.where(worse, other.worst_image, self.worst_image),
-            first_nonfinite=np.where(self.first_nonfinite >= 0, self.first_nonfinite, other.first_nonfinite),
-        )
+        unseen = self.first_nonfinite < 0
+        self.worst_error[worse], self.worst_image[worse] = other.worst_error[worse], other.worst_image[worse]
+        self.first_nonfinite[unseen] = other.first_nonfinite[unseen]
+        for name in (
+            "images",
+            "difference",
+            "power",
+            "replicate_difference",
+            "replicate_power",
+            "histogram",
+            "nonfinite",
+        ):
+            total = getattr(self, name)
+            total += getattr(other, name)
 
     @property
     def errors(self) -> Floats:
@@ -221,8 +248,18 @@ class ErrorSums:
         """Return the 95 % interval of the error at one element, by the Poisson bootstrap."""
         drawn = self.replicate_power[element] > 0
         return percentile_interval(
-            root_ratio(self.replicate_difference[element][drawn], self.replicate_power[element][drawn])
+            root_ratio(
+                self.replicate_difference[element][drawn].astype(np.float64),
+                self.replicate_power[element][drawn].astype(np.float64),
+            )
         )
+
+
+def _resampled(values: Floats, weights: Floats) -> NDArray[np.float32]:
+    """Return sums over images of (elements, B) under each replicate's weights, (elements, replicates)."""
+    # By torch, whose memory for products is taken already: numpy's own would come on top.
+    sums: NDArray[np.float32] = (torch.from_numpy(values) @ torch.from_numpy(weights)).float().numpy()
+    return sums
 
 
 def image_errors(norms: PairNorms) -> Floats:
