@@ -154,7 +154,8 @@ class AuditPlan(msgspec.Struct, frozen=True, tag="audit"):
     ``angles``, in degrees, make a sweep; without them the elements of ``group`` are measured. The group
     ``auto`` is all of `AUTO_GROUPS`. ``layouts`` fix what the dimensions of layers are. With ``taps``
     ``operations`` functions called inside modules are layers too. Each of
-    ``limited_layers`` is the pattern of a limit, and must match a layer that is measured.
+    ``limited_layers`` is the pattern of a limit, and must match a layer that is measured. Of the first image
+    of ``drawn`` feature maps are returned for pictures; None for none.
     """
 
     model: ModelSpec
@@ -171,6 +172,7 @@ class AuditPlan(msgspec.Struct, frozen=True, tag="audit"):
     limited_layers: tuple[str, ...] = ()
     output: str = ""
     command: tuple[str, ...] = ()
+    drawn: InputOptions | None = None
 
     @property
     def poses(self) -> tuple[Pose, ...]:
