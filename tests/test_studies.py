@@ -1,6 +1,7 @@
 """The networks of published studies: their sizes, and what holds of them at random weights."""
 
 import importlib
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -243,3 +244,58 @@ def test_a_study_is_checked_by_its_name(
     )
     assert ended.returncode == 0, ended.stderr.decode()
     assert ended.stdout.startswith(b"D4 exactly")
+
+
+def run_study(folder: Path, *arguments: str) -> CompletedProcess[str]:
+    """Run `python -m fixtures.studies` from the root of the repository."""
+    return subprocess.run(
+        [sys.executable, "-m", "fixtures.studies", *arguments, "--out", str(folder)],
+        cwd=STUDIES.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def write_digits(folder: Path, count: int) -> None:
+    """Write idx files of noise with labels, as MNIST has them."""
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (count, 28, 28), np.uint8)
+    labels = np.arange(count, dtype=np.uint8) % 10
+    for name, array in (("images-idx3", noise), ("labels-idx1", labels)):
+        header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+        (folder / f"train-{name}-ubyte").write_bytes(header + array.tobytes())
+
+
+def test_the_study_of_lenet_trains_audits_and_compares(tmp_path: Path) -> None:
+    """From idx files to tables, curves and the published figure beside ours."""
+    write_digits(tmp_path / "mnist", 60)
+    out = tmp_path / "out"
+    ended = run_study(out, "lenet", "--train", "--data-dir", str(tmp_path / "mnist"))
+    assert ended.returncode == 0, ended.stderr
+    comparison = (out / "comparison.md").read_text()
+    assert comparison in ended.stdout
+    rows = [line for line in comparison.splitlines() if line.startswith("| right")]
+    assert [row.count(" % |") for row in rows] == [1, 1, 1, 1]
+    assert "99.05 %" in rows[0]
+    assert "Not matched: " in comparison
+    assert {"lenet.pt", "lenet.json", "lenet.txt", "lenet.csv", "training.txt"} <= {
+        path.name for path in out.iterdir()
+    }
+    assert list((out / "lenet").glob("*.png"))
+
+
+def test_a_study_whose_model_was_not_trained_says_so(tmp_path: Path) -> None:
+    """One line, and what to do."""
+    ended = run_study(tmp_path / "out", "lenet")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("fixtures.studies: error: no lenet.pt and lenet.test.npz in ")
+    assert "--train" in ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [("lenet", "--train"), ("sizes", "--train"), ("nothing",)])
+def test_options_of_a_study_that_contradict_each_other_are_refused(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    """No data to train on, nothing to train, no such study."""
+    assert run_study(tmp_path, *arguments).returncode == 2
