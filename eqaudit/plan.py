@@ -289,8 +289,10 @@ def parse_precision(text: str) -> Precision:
     raise UsageError(f"no precision {text!r}", f"there are {', '.join(get_args(Precision))}")
 
 
-def parse_data(text: str) -> DataSpec:
-    """Read a ``--data`` value: ``builtin:NAME``, a path, ``FILE.npz:ARRAY``, or a Python callable.
+def parse_data(text: str, option: str = "--data") -> DataSpec:
+    """Read where images are: ``builtin:NAME``, a path, ``FILE.npz:ARRAY``, or a Python callable.
+
+    ``option`` is what an error calls it.
 
     Raises
     ------
@@ -300,7 +302,7 @@ def parse_data(text: str) -> DataSpec:
         The path does not exist.
     """
     if not text:
-        raise UsageError("--data is empty", "leave it out for builtin:photos")
+        raise UsageError(f"{option} is empty", "leave it out for builtin:photos")
     if text.startswith("builtin:"):
         name = text.removeprefix("builtin:")
         if name not in BUILTIN_SETS:
@@ -316,7 +318,7 @@ def parse_data(text: str) -> DataSpec:
         return found
     raise DataError(
         f"no such data: {text}",
-        "--data is a folder, a .npy or .npz file, builtin:photos, builtin:tissue, or file.py:function",
+        f"{option} is a folder, image, .npy or .npz file, builtin:photos, builtin:tissue, or file.py:function",
     )
 
 

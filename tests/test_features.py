@@ -234,6 +234,7 @@ def test_the_command_prints_errors_and_writes_both_pictures(
         (("--layer", "nowhere"), 2, "matches no layer"),
         (("--layer", "conv1", "--angles", "0:360:10"), 2, "at most 8"),
         (("--layer", "conv1", "--image", "missing.png"), 3, "no such data: missing.png"),
+        (("--layer", "conv1", "--image", ""), 2, "--image is empty"),
         (("--layer", "conv1", "--image", "text.png"), 3, "text.png"),
         (("--layer", "conv1", "--image", "text.png", "--json", "text.png"), 2, "would be overwritten"),
         (("--layer", "conv1", "--plots", "text.png"), 2, "is a file"),

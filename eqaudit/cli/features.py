@@ -26,6 +26,7 @@ from eqaudit.cli.flags import (
 from eqaudit.cli.output import require_stdout, stdout_style, write_stdout
 from eqaudit.cli.progress import model_output, progress_bar
 from eqaudit.errors import ExitCode, UsageError
+from eqaudit.gate import Limits, judge
 from eqaudit.plan import AuditPlan, InputOptions, TruthOptions, parse_angles, parse_data, parse_layout
 from eqaudit.report import replace_text, to_json
 from eqaudit.reporters.escape import hide_home
@@ -101,9 +102,10 @@ def features(
         audited = run_audit(plan, run.timeout, on_progress, on_output)
     if audited is None:
         return ExitCode.PASSED
-    audited = msgspec.structs.replace(audited, report=replace_text(audited.report, hide_home))
+    report = judge(replace_text(audited.report, hide_home), Limits(judged=False))
+    audited = msgspec.structs.replace(audited, report=report)
     writers.write(audited)
-    found = to_json(audited.report) if json == "-" else render_features(audited, stdout_style())
+    found = to_json(report) if json == "-" else render_features(audited, stdout_style())
     write_stdout(found)
     return ExitCode.PASSED
 
@@ -112,7 +114,7 @@ def _inputs(
     context: typer.Context, inputs: InputOptions, image: str | None
 ) -> tuple[InputOptions, InputOptions]:
     """Return what is measured, and what is drawn: one image, of the same preparation."""
-    data = inputs.data if image is None else parse_data(image)
+    data = inputs.data if image is None else parse_data(image, "--image")
     drawn = msgspec.structs.replace(inputs, data=data, samples=1, truth=TruthOptions())
     alone = image is not None and is_left_out(context, "data")
     return (drawn if alone else inputs), drawn

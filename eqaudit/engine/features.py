@@ -160,7 +160,8 @@ def _orbit(channel: int, moves: Sequence[Permutation]) -> list[int]:
 def _kernels(model: AuditModel, layers: set[str]) -> Iterator[PanelImage]:
     """Yield the weights of each layer that are kernels, (out, in, height, width), up to what can be drawn."""
     for name, tensor in model.runner.tensors().items():
-        if name.rpartition(".")[0] in layers and tensor.ndim >= KERNEL_DIMENSIONS:
+        own = name.rpartition(".")[0] in layers
+        if own and tensor.ndim >= KERNEL_DIMENSIONS and tensor.is_floating_point() and tensor.numel():
             flat = tensor.detach().float().reshape(len(tensor), -1, *tensor.shape[-2:])
             shape = " x ".join(str(size) for size in tensor.shape)
             yield as_picture(f"{name} ({shape})", flat[:MOST_KERNELS, :MOST_KERNELS])
