@@ -318,7 +318,7 @@ def parse_data(text: str, option: str = "--data") -> DataSpec:
         return found
     raise DataError(
         f"no such data: {text}",
-        f"{option} is a folder, image, .npy or .npz file, builtin:photos, builtin:tissue, or file.py:function",
+        f"{option} is a folder, image, .npy or .npz file, builtin:photos, builtin:tissue or file.py:function",
     )
 
 
