@@ -57,12 +57,21 @@ def pictures(tmp_path: Path) -> Path:
     return path
 
 
-def seen(factory: str, data: Path, layers: tuple[str, ...], angles: str, source: str = __file__) -> Features:
+def seen(
+    factory: str,
+    data: Path,
+    layers: tuple[str, ...],
+    angles: str,
+    source: str = __file__,
+    *,
+    mirror: bool = False,
+) -> Features:
     """Return what is drawn of a model of this file, or of another."""
     plan = AuditPlan(
         model=PythonObject(source, factory, is_file=True),
         inputs=InputOptions(data=PathData(str(data))),
         angles=parse_angles(angles),
+        mirror=mirror,
         layers=layers,
         drawn=InputOptions(data=PathData(str(data)), samples=1),
     )
@@ -133,6 +142,19 @@ def test_a_mixing_action_is_undone_in_the_difference(pictures: Path) -> None:
         assert np.abs(rest).max() < 1e-4 * np.abs(still).max()
         changed += bool(np.abs(back - still).max() > 0.1 * np.abs(still).max())
     assert changed
+
+
+def test_planes_of_a_field_with_mirrors_are_in_the_order_of_its_turns(pictures: Path) -> None:
+    """Of D4 a quarter turn rolls the first four planes by one, and the four mirrored ones too."""
+    source = str(Path(__file__).with_name("group_networks.py"))
+    found = seen("d4_network", pictures, ("*",), "90", source, mirror=True)
+    layer = next(layer for layer in found.layers if len(layer.fields[0]) == 8)
+    still, _, back, rest, _, _, mirrored_rest = rows_of(layer)
+    for first in range(0, 8 * len(layer.fields), 4):
+        cycle = slice(first, first + 4)
+        assert np.abs(back[cycle] - np.roll(still[cycle], 1, axis=0)).max() < NEAR
+    assert np.abs(rest).max() < NEAR
+    assert np.abs(mirrored_rest).max() < NEAR
 
 
 def test_between_pixels_the_corners_do_not_count(pictures: Path) -> None:

@@ -13,6 +13,7 @@ from eqaudit.cli.flags import (
     ImageFlags,
     Json,
     Layouts,
+    Mirror,
     ModelFlags,
     Plots,
     Quiet,
@@ -62,6 +63,7 @@ def features(
     angles: Annotated[
         str, typer.Option(metavar="A,B,...", help="Counter-clockwise degrees, at most 8.")
     ] = "0,90,30",
+    mirror: Mirror = False,
     taps: TapsFlag = "modules",
     layout: Layouts = None,
     images: ImageFlags,
@@ -88,6 +90,7 @@ def features(
         inputs=inputs,
         run=run.parse(),
         angles=turns,
+        mirror=mirror,
         space=turning.parse(),
         layers=tuple(layer),
         layouts=tuple(parse_layout(text) for text in layout or ()),

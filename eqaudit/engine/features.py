@@ -18,7 +18,7 @@ from eqaudit.representations import Permutation, with_one_channel_dimension
 from eqaudit.transforms import act
 
 MOST_LAYERS = 4
-MOST_PLANES = 12
+MOST_PLANES = 16
 MOST_SIDE = 128
 """Cells on a side of a drawn map; a larger one is averaged down."""
 MOST_KERNELS = 16
@@ -149,11 +149,11 @@ def _orbit(channel: int, moves: Sequence[Permutation]) -> list[int]:
         reached |= new
         waiting += new
     ordered: list[int] = []
-    for start in sorted(reached):
-        place = start
+    turned = (~moves[0]).source if moves else {channel: channel}
+    for place in sorted(reached):
         while place not in ordered:
             ordered.append(place)
-            place = int((~moves[0]).source[place]) if moves else start
+            place = int(turned[place])  # noqa: PLW2901 - the cycle that starts here
     return ordered
 
 

@@ -10,7 +10,7 @@ from eqaudit.report import Audited, ElementError
 from eqaudit.reporters.base import layer_name
 from eqaudit.reporters.console import Style, render
 from eqaudit.reporters.escape import show
-from eqaudit.reporters.poses import COLOURS
+from eqaudit.reporters.poses import COLOURS, angle_label
 from eqaudit.reporters.terminal import header
 from eqaudit.verdict import format_error, format_share
 
@@ -31,7 +31,7 @@ def render_features(audited: Audited, style: Style) -> str:
         if layer.skipped:
             table.add_row(*map(Text, names), Text(""), Text(""), Text(""), Text(""), Text("skipped"))
         for pose, error in zip(report.group.elements, layer.errors, strict=False):
-            table.add_row(*map(Text, names), Text(f"{pose.degrees:g}"), *_cells(error))
+            table.add_row(*map(Text, names), Text(angle_label(pose)), *_cells(error))
             names = ["", ""]
     notes = [f"not drawn  {show(layer.name)}: {show(layer.reason)}" for layer in undrawn]
     notes += [
