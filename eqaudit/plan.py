@@ -158,7 +158,8 @@ class AuditPlan(msgspec.Struct, frozen=True, tag="audit"):
     ``angles``, in degrees, make a sweep; without them the elements of ``group`` are measured. The group
     ``auto`` is all of `AUTO_GROUPS`. ``layouts`` fix what the dimensions of layers are. With ``taps``
     ``operations`` functions called inside modules are layers too. Each of
-    ``limited_layers`` is the pattern of a limit, and must match a layer that is measured.
+    ``limited_layers`` is the pattern of a limit, and must match a layer that is measured. Of the first image
+    of ``drawn`` feature maps are returned for pictures; None for none.
     """
 
     model: ModelSpec
@@ -175,6 +176,7 @@ class AuditPlan(msgspec.Struct, frozen=True, tag="audit"):
     limited_layers: tuple[str, ...] = ()
     output: str = ""
     command: tuple[str, ...] = ()
+    drawn: InputOptions | None = None
 
     @property
     def poses(self) -> tuple[Pose, ...]:
@@ -291,8 +293,10 @@ def parse_precision(text: str) -> Precision:
     raise UsageError(f"no precision {text!r}", f"there are {', '.join(get_args(Precision))}")
 
 
-def parse_data(text: str) -> DataSpec:
-    """Read a ``--data`` value: ``builtin:NAME``, a path, ``FILE.npz:ARRAY``, or a Python callable.
+def parse_data(text: str, option: str = "--data") -> DataSpec:
+    """Read where images are: ``builtin:NAME``, a path, ``FILE.npz:ARRAY``, or a Python callable.
+
+    ``option`` is what an error calls it.
 
     Raises
     ------
@@ -302,7 +306,7 @@ def parse_data(text: str) -> DataSpec:
         The path does not exist.
     """
     if not text:
-        raise UsageError("--data is empty", "leave it out for builtin:photos")
+        raise UsageError(f"{option} is empty", "leave it out for builtin:photos")
     if text.startswith("builtin:"):
         name = text.removeprefix("builtin:")
         if name not in BUILTIN_SETS:
@@ -318,7 +322,7 @@ def parse_data(text: str) -> DataSpec:
         return found
     raise DataError(
         f"no such data: {text}",
-        "--data is a folder, a .npy or .npz file, builtin:photos, builtin:tissue, or file.py:function",
+        f"{option} is a folder, image, .npy or .npz file, builtin:photos, builtin:tissue or file.py:function",
     )
 
 

@@ -583,15 +583,54 @@ class ActionPicture(Record, frozen=True):
     values: bytes
 
 
+class FeatureRow(Record, frozen=True):
+    """Some channels of one layer for one image: maps (P, H, W), or the difference between two rows of them.
+
+    ``image`` is what the model was shown, where the row is what came of it.
+    """
+
+    title: str
+    kind: Literal["maps", "difference"]
+    maps: PanelImage
+    image: PanelImage | None = None
+
+
+class FeaturePicture(Record, frozen=True):
+    """One layer for an image and its turned copies. ``fields`` are the channels drawn, field by field.
+
+    ``channels`` is how many there are, ``words`` how they turn with the image.
+    """
+
+    layer: str
+    words: str
+    channels: int
+    fields: list[list[int]]
+    rows: list[FeatureRow]
+
+
+class Features(Record, frozen=True):
+    """What layers make of one image, and kernels (out, in, height, width) of convolutions, to be drawn.
+
+    ``undrawn`` says of each other layer that was asked for why it is not drawn.
+    """
+
+    image: str
+    layers: list[FeaturePicture]
+    kernels: list[PanelImage]
+    undrawn: list[Skipped]
+
+
 class Audited(Record, frozen=True):
     """What an audit gives: the report, and what can be drawn only by whoever has the images and the model.
 
-    ``panel`` is the worst case of a sweep; ``actions`` are those of layers whose channels turn.
+    ``panel`` is the worst case of a sweep; ``actions`` are those of layers whose channels turn; ``features``
+    are there where they were asked for.
     """
 
     report: Report
     panel: Panel | None = None
     actions: list[ActionPicture] = []
+    features: Features | None = None
 
 
 def describe_shape(shape: Sequence[int] | None) -> str:

@@ -77,6 +77,7 @@ TapsFlag = Annotated[
         help="What is a layer: every module, or also every operation called as a function inside one."
     ),
 ]
+Mirror = Annotated[bool, typer.Option("--mirror", help="Also mirror, then turn, by every angle.")]
 Layouts = Annotated[
     list[str] | None,
     typer.Option(

@@ -197,13 +197,17 @@ def check_folder(path: str) -> None:
 def write_pictures(folder: str, audited: Audited) -> None:
     """Draw the pictures of a report into a folder, which is made when it is missing."""
     # Drawing costs a second to import, and few commands draw.
-    from eqaudit.reporters.pictures import draw  # noqa: PLC0415
+    from eqaudit.reporters.pictures import draw, draw_seen  # noqa: PLC0415
 
+    if audited.features is not None:
+        pictures = draw_seen(audited.report, audited.features)
+    else:
+        pictures = draw(audited.report, audited.panel, audited.actions)
     try:
         Path(folder).mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be made: {error.strerror}", "name another folder") from error
-    for name, picture in draw(audited.report, audited.panel, audited.actions).items():
+    for name, picture in pictures.items():
         write_file(str(Path(folder) / name), picture)
 
 

@@ -13,6 +13,7 @@ from eqaudit.cli.flags import (
     ImageFlags,
     Json,
     Layouts,
+    Mirror,
     ModelFlags,
     OutputName,
     Plots,
@@ -50,7 +51,7 @@ def sweep_angles(
             help="Counter-clockwise degrees; 360 is a control that must give 0.",
         ),
     ] = "0:360:5",
-    mirror: Annotated[bool, typer.Option("--mirror", help="Also mirror, then turn, by every angle.")] = False,
+    mirror: Mirror = False,
     layers: Annotated[
         list[str] | None,
         typer.Option(metavar="GLOB", help="Layers to measure too (repeatable); '*' for all."),

@@ -13,6 +13,7 @@ from eqaudit.engine.assemble import Assembler
 from eqaudit.engine.base import Progress, Setting, on_device
 from eqaudit.engine.describe import describe_model, describe_poses, describe_tool
 from eqaudit.engine.determinism import with_conduct
+from eqaudit.engine.features import draw_features
 from eqaudit.engine.loop import Loop, Watched
 from eqaudit.engine.measure import Unit
 from eqaudit.engine.memory import Room
@@ -33,6 +34,7 @@ from eqaudit.report import (
     ActionPicture,
     Audited,
     Determinism,
+    Features,
     Inputs,
     ListedLayer,
     Listing,
@@ -159,7 +161,7 @@ def _audit(
         raise none_left(dataset.skipped)
     progress("float64 rerun", 0, 0)
     run = _Run(model, dataset, plan, prepared, loop, sums)
-    return Audited(run.report(choice), run.panel(), run.actions())
+    return Audited(run.report(choice), run.panel(), run.actions(), run.features())
 
 
 def _agree(ranks: Ranks, model: AuditModel, dataset: Dataset, setting: Setting) -> None:
@@ -231,6 +233,14 @@ class _Run:
         if self.setting.resamples:
             image = self.setting.space.window(image)
         return draw_worst(self.model, image, name, pose, self.setting)
+
+    def features(self) -> Features | None:
+        """Return what the layers make of one image and of its turned copies, as arrays."""
+        if self.plan.drawn is None:
+            return None
+        loaded = open_images(self.plan.drawn).prepare(self.dataset.shape).sample(1)
+        image = on_device(loaded.images, self.model)
+        return draw_features(self.model, image, loaded.names[0], self.setting)
 
     def actions(self) -> list[ActionPicture]:
         """Return what the generators do to the channels of each layer that turns, as matrices."""

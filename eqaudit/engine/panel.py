@@ -55,14 +55,14 @@ def draw_worst(model: AuditModel, image: torch.Tensor, name: str, pose: Pose, se
     if spatial and not is_exact(pose.element):
         difference = difference * setting.space.mask(setting.gating, *difference.shape[-2:]).to(difference)
     parts = {"x": image[0], "T x": moved[0], "f(x)": shown[0], "f(T x)": shown[1], "T f(x)": expected}
-    pictures = [_picture(title, part) for title, part in parts.items()]
+    pictures = [as_picture(title, part) for title, part in parts.items()]
     what = "masks" if isinstance(setting.task, SegmentationTask) else "output"
     return Panel(
         name,
         pose.name,
         pose.degrees,
         f"the {what} of f at its worst",
-        [*pictures, _picture("f(T x) - T f(x)", difference)],
+        [*pictures, as_picture("f(T x) - T f(x)", difference)],
     )
 
 
@@ -98,6 +98,7 @@ def _show(output: torch.Tensor, setting: Setting) -> torch.Tensor:
             return output[0].float()
 
 
-def _picture(title: str, tensor: torch.Tensor) -> PanelImage:
+def as_picture(title: str, tensor: torch.Tensor) -> PanelImage:
+    """Return an array as it travels to whoever draws it."""
     array = np.ascontiguousarray(tensor.cpu().numpy(), dtype=np.float32)
     return PanelImage(title, array.shape, array.tobytes())

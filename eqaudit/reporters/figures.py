@@ -8,16 +8,20 @@ import warnings
 from collections.abc import Sequence
 from pathlib import PurePath
 
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
 from rich.cells import cell_len
 
 from eqaudit.report import Report
 from eqaudit.reporters.base import NOT_PLAIN, Rows, layer_name
 from eqaudit.reporters.escape import brief
+
+Array = NDArray[np.float32]
 
 DOTS_PER_INCH = 150
 PAGE_WIDTH = 7.0
@@ -68,6 +72,24 @@ def tidy(axes: Axes) -> None:
     axes.tick_params(labelsize=8)
 
 
+def hide_ticks(axes: Axes) -> None:
+    """Leave a picture without numbers at its sides."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def finite_range(arrays: Sequence[Array]) -> tuple[float, float]:
+    """Return the least and the greatest finite value of all arrays, never equal."""
+    values = np.concatenate([array[np.isfinite(array)] for array in arrays])
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def as_colours(array: Array, low: float, high: float) -> Array:
+    """Return three maps (3, H, W) as red, green and blue in 0..1, (H, W, 3)."""
+    return np.moveaxis(np.clip((np.nan_to_num(array) - low) / (high - low), 0, 1), 0, -1)
+
+
 def describe_row(axes: Axes, text: str) -> None:
     """Say above some axes what they show."""
     axes.set_title("\n".join(wrap(text, 105)), fontsize=8, loc="left", parse_math=False)
@@ -87,7 +109,8 @@ def set_title(figure: Figure, report: Report, text: str, images: int | None = No
     name = brief(PurePath(report.model.spec).name)
     samples = report.inputs.samples
     count = f"{samples}" if images in {None, samples} else f"{images} of {samples}"
-    lines = [text, *wrap(f"{name}, {count} images of {brief(report.inputs.source)}")]
+    plural = "" if count == "1" else "s"
+    lines = [text, *wrap(f"{name}, {count} image{plural} of {brief(report.inputs.source)}")]
     figure.suptitle("\n".join(lines), fontsize=10, parse_math=False)
 
 

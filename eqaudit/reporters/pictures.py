@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from eqaudit.report import ActionPicture, ElementError, Panel, Report
+from eqaudit.report import ActionPicture, ElementError, Features, Panel, Report
 from eqaudit.reporters.base import (
     Rows,
     describe_asked,
@@ -20,6 +20,7 @@ from eqaudit.reporters.base import (
 )
 from eqaudit.reporters.channel_pictures import draw_channels, recorded_actions
 from eqaudit.reporters.escape import brief
+from eqaudit.reporters.feature_pictures import draw_features, draw_kernels
 from eqaudit.reporters.figures import (
     MARKS,
     longest_name,
@@ -45,6 +46,16 @@ def draw(
     pictures = draw_sweep(report, panel) if report.kind == "sweep" else draw_check(report)
     drawn = actions or recorded_actions(report)
     return pictures | ({"channels.png": to_png(draw_channels(report, drawn))} if drawn else {})
+
+
+def draw_seen(report: Report, features: Features) -> dict[str, bytes]:
+    """Return the features of an image and the kernels behind them, as PNG by file name; what there is."""
+    pictures = {}
+    if features.layers:
+        pictures["features.png"] = to_png(draw_features(report, features))
+    if features.kernels:
+        pictures["kernels.png"] = to_png(draw_kernels(report, features.kernels))
+    return pictures
 
 
 def draw_check(report: Report) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from rich.table import Table
 from rich.text import Text
 
-from eqaudit.report import Dense, Embedding, Estimate, Predictions, Report, Segmentation
+from eqaudit.report import Dense, Embedding, Estimate, GroupElement, Predictions, Report, Segmentation
 from eqaudit.reporters.escape import show
 from eqaudit.verdict import format_error, format_share
 
@@ -74,7 +74,11 @@ def _label(report: Report, place: int) -> str:
     name = report.gating_output.errors[place].element
     if report.kind == "check":
         return name
-    pose = report.group.elements[place]
+    return angle_label(report.group.elements[place])
+
+
+def angle_label(pose: GroupElement) -> str:
+    """Return the angle of a pose, in degrees, with an m before it where the image is mirrored first."""
     return f"{'m ' if pose.mirrored else ''}{pose.degrees:g}"
 
 

@@ -28,7 +28,7 @@ MOST_FAILURES = 9
 
 def render_report(report: Report, style: Style) -> str:
     """Return the whole report as text."""
-    parts: list[RenderableType] = [_header(report), ""]
+    parts: list[RenderableType] = [header(report), ""]
     if report.layers or report.kind == "check":
         parts += [*layer_table(report, max(style.width, NARROWEST)), ""]
     upright = report.kind == "sweep" or report.resampling or len(report.gating_output.errors) > MOST_COLUMNS
@@ -81,7 +81,8 @@ def describe_images(inputs: Inputs) -> str:
     return f"{inputs.samples} image{plural} ({show(inputs.source)}), {describe_shape(inputs.shape)}"
 
 
-def _header(report: Report) -> RenderableType:
+def header(report: Report) -> RenderableType:
+    """Return what was measured, on which images and how: the head of every table."""
     inputs, tool = report.inputs, report.tool
     values = inputs.values
     grid = Table.grid(padding=(0, 2, 0, 0))

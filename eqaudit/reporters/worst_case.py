@@ -10,19 +10,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from eqaudit.report import Panel, PanelImage, Report
 from eqaudit.reporters.escape import brief
-from eqaudit.reporters.figures import BLUE, PAGE_WIDTH, VERMILION, new_figure, set_title, tidy, wrap
+from eqaudit.reporters.figures import (
+    BLUE,
+    PAGE_WIDTH,
+    VERMILION,
+    Array,
+    as_colours,
+    finite_range,
+    hide_ticks,
+    new_figure,
+    set_title,
+    tidy,
+    wrap,
+)
 
 INPUTS, DIFFERENCE = 2, 5
 PLACES = ((0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2))
 """Row and column of x, T x, f(x), f(T x), T f(x) and the difference: what is compared stands together."""
 COLOURS = 3
 MAP_DIMENSIONS = 3
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +71,7 @@ def _array(picture: PanelImage) -> Array:
 
 
 def _draw_inputs(axes: Sequence[Axes], parts: Sequence[_Part]) -> None:
-    low, high = _range([part.array for part in parts])
+    low, high = finite_range([part.array for part in parts])
     for where, part in zip(axes, parts, strict=True):
         if part.is_map:
             _draw_picture(where, part, low, high, "gray", 0)
@@ -73,7 +82,7 @@ def _draw_inputs(axes: Sequence[Axes], parts: Sequence[_Part]) -> None:
 def _draw_maps(figure: Figure, axes: Sequence[Axes], parts: Sequence[_Part]) -> None:
     difference = parts[-1].array
     channel = _largest_channel(difference)
-    low, high = _range([part.array for part in parts[:-1]])
+    low, high = finite_range([part.array for part in parts[:-1]])
     for where, part in zip(axes[:-1], parts[:-1], strict=True):
         drawn = _draw_picture(where, part, low, high, "cividis", channel)
     if parts[0].array.ndim < MAP_DIMENSIONS or len(parts[0].array) != COLOURS:
@@ -83,17 +92,16 @@ def _draw_maps(figure: Figure, axes: Sequence[Axes], parts: Sequence[_Part]) -> 
         difference = difference[channel]
     reach = float(np.nanmax(np.abs(np.where(np.isfinite(difference), difference, 0)), initial=0.0)) or 1.0
     drawn = axes[-1].imshow(difference, "RdBu_r", vmin=-reach, vmax=reach, interpolation="nearest")
-    _hide_ticks(axes[-1])
+    hide_ticks(axes[-1])
     _add_bar(figure, axes[-1], drawn)
 
 
 def _draw_picture(axes: Axes, part: _Part, low: float, high: float, colours: str, channel: int) -> AxesImage:
     """Draw a map in grey or false colours, three maps as red, green and blue, else one of the maps."""
-    _hide_ticks(axes)
+    hide_ticks(axes)
     array = part.array
     if array.ndim == MAP_DIMENSIONS and len(array) == COLOURS:
-        scaled = np.clip((np.nan_to_num(array) - low) / (high - low), 0, 1)
-        return axes.imshow(np.moveaxis(scaled, 0, -1), interpolation="nearest")
+        return axes.imshow(as_colours(array, low, high), interpolation="nearest")
     if array.ndim == MAP_DIMENSIONS:
         axes.set_xlabel(f"channel {channel + 1} of {len(array)}", fontsize=8)
         array = array[channel]
@@ -101,7 +109,7 @@ def _draw_picture(axes: Axes, part: _Part, low: float, high: float, colours: str
 
 
 def _draw_vectors(axes: Sequence[Axes], parts: Sequence[_Part]) -> None:
-    low, high = _range([part.array for part in parts])
+    low, high = finite_range([part.array for part in parts])
     low, high = min(low, 0.0), max(high, 0.0)
     edge = 0.05 * (high - low)
     for where, part in zip(axes, parts, strict=True):
@@ -120,20 +128,8 @@ def _largest_channel(difference: Array) -> int:
     return int(np.argmax(np.square(np.nan_to_num(difference)).sum(axis=(1, 2))))
 
 
-def _range(arrays: Sequence[Array]) -> tuple[float, float]:
-    """Return the least and the greatest finite value of all arrays, never equal."""
-    values = np.concatenate([array[np.isfinite(array)] for array in arrays])
-    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
-    return (low, high) if high > low else (low, low + 1.0)
-
-
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _hide_ticks(axes: Axes) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
 
 
 def _add_bar(figure: Figure, axes: Axes, drawn: AxesImage) -> None:
