@@ -382,8 +382,11 @@ class Resampling(Record, frozen=True):
 class PerImage(Record, frozen=True):
     """Values for each image, for the gating output.
 
-    Errors that are not finite are None; the class of scores that are not finite is -1. In a file of
-    many values they stand in ``file`` beside the report instead, a NumPy archive named with its sha256.
+    Errors that are not finite are None; the class of scores that are not finite is -1. ``scores`` are those
+    of the unmoved images, one for each of at most 100 classes: probabilities of several classes, else as the
+    model gives them. ``truth`` is the class of each image; ``truth_dice`` is Dice with the moved true mask.
+    In a file of many values they stand in ``file`` beside the report instead, a NumPy archive named with its
+    sha256.
     """
 
     ids: list[str]
@@ -392,6 +395,9 @@ class PerImage(Record, frozen=True):
     dice: dict[str, list[float | None]] = {}
     file: str | None = None
     sha256: str | None = None
+    truth: list[int] = []
+    scores: list[list[float] | None] = []
+    truth_dice: dict[str, list[float | None]] = {}
 
 
 class Determinism(Record, frozen=True):
