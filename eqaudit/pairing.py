@@ -55,6 +55,11 @@ SAME_IMAGES: Context = {
 """What two reports must have in common to be on the same images, and in which words to say it."""
 
 
+def moving_elements(report: Report) -> list[str]:
+    """Return the names of the elements that move the image: control rows tell nothing of a model."""
+    return [pose.name for pose in report.group.elements if pose.mirrored or pose.degrees % 360]
+
+
 def values_of(report: Report) -> PerImage:
     """Return the values of single images; nothing where the report has none."""
     return report.per_image or NOTHING

@@ -54,6 +54,13 @@ def bootstrap_indices(seed: int, images: int) -> Iterator[Integers]:
         yield generator.integers(0, images, (min(rows, OUTPUT_REPLICATES - start), images))
 
 
+def bootstrap_counts(seed: int, images: int) -> Iterator[Integers]:
+    """Yield how often each image is in each of these resamples, as tables of the same size."""
+    for resamples in bootstrap_indices(seed, images):
+        drawn = resamples + images * np.arange(len(resamples))[:, None]
+        yield np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+
+
 def mean_intervals(values: Floats, seed: int) -> list[tuple[float, float] | None]:
     """Return the 95 % percentile interval of the mean of each column of (images, columns).
 
@@ -62,11 +69,7 @@ def mean_intervals(values: Floats, seed: int) -> list[tuple[float, float] | None
     images = len(values)
     if images < 2:  # noqa: PLR2004 - one image has no spread
         return [None] * values.shape[1]
-    means = []
-    for resamples in bootstrap_indices(seed, images):
-        drawn = resamples + images * np.arange(len(resamples))[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
-        means.append(counts @ values / images)
+    means = [counts @ values / images for counts in bootstrap_counts(seed, images)]
     return [percentile_interval(column) for column in np.concatenate(means).T]
 
 
