@@ -217,9 +217,10 @@ def _measure(plan: AuditPlan, specs: Sequence[ModelSpec], run: RunFlags, *, quie
     from eqaudit.comparing import compare_reports, require_same_images  # noqa: PLC0415
 
     reports: list[Report] = []
+    shape = ""
     with progress_bar(quiet=quiet) as on_progress, model_output(verbose=run.verbose) as on_output:
         for letter, spec in zip(LETTERS, specs, strict=False):
-            with _named(letter, spec):
+            with _named(f"{letter} ({spec}){shape}"):
                 audited = run_audit(
                     msgspec.structs.replace(plan, model=spec), run.timeout, on_progress, on_output
                 )
@@ -232,6 +233,7 @@ def _measure(plan: AuditPlan, specs: Sequence[ModelSpec], run: RunFlags, *, quie
             if len(reports) == 1:
                 # What one model takes the others must take: no other shape would give the same images.
                 inputs = msgspec.structs.replace(plan.inputs, input_shape=report.inputs.shape)
+                shape = "" if plan.inputs.input_shape else f", given images as model {letter} takes them"
                 plan = msgspec.structs.replace(plan, inputs=inputs)
         timing, notes = _time(plan, specs, run, on_progress, on_output)
     return compare_reports(reports, plan.task.threshold, timing, notes)
@@ -249,10 +251,10 @@ def _time(
 
 
 @contextlib.contextmanager
-def _named(letter: str, spec: ModelSpec) -> Iterator[None]:
+def _named(model: str) -> Iterator[None]:
     """Say in an error which of the models it is about."""
     try:
         yield
     except EqauditError as error:
-        error.message = f"model {letter} ({spec}): {error.message}"
+        error.message = f"model {model}: {error.message}"
         raise

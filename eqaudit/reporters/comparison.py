@@ -42,8 +42,6 @@ def _header(comparison: Comparison) -> RenderableType:
     grid.add_column()
     for letter, report in zip(LETTERS, comparison.reports, strict=False):
         grid.add_row(f"model {letter}", Text(describe_model(report.model, None)))
-        for warning in report.warnings:
-            grid.add_row("", Text(show(warning), style="yellow"))
     grid.add_row("input", Text(f"{describe_images(first.inputs)}, the same for all"))
     grid.add_row("moved", Text(describe_group(first)))
     for timing in comparison.timing[:1]:
@@ -52,8 +50,11 @@ def _header(comparison: Comparison) -> RenderableType:
             f"{first.tool.device}, {first.tool.threads} threads"
         )
         grid.add_row("time", Text(words))
-    for warning in comparison.warnings:
-        grid.add_row("note", Text(show(warning), style="yellow"))
+    told: dict[str, str] = dict.fromkeys(comparison.warnings, "")
+    for letter, report in zip(LETTERS, comparison.reports, strict=False):
+        told |= {warning: f"{told.get(warning, '')}{letter}" for warning in report.warnings}
+    for warning, letters in told.items():
+        grid.add_row(f"note {letters}", Text(show(warning), style="yellow"))
     return grid
 
 

@@ -109,9 +109,8 @@ def draw_paired_boxes(comparison: Comparison) -> Figure | None:
             shift = (place - (len(models) - 1) / 2) * width
             positions = [float(angles.degrees[angles.names.index(name)]) + shift for name in boxes]
             colours = [model.colour] * len(boxes)
-            draw_boxes(
-                axes, list(boxes.values()), positions, colours, 0.9 * width, angles.points / len(models)
-            )
+            points = angles.points / len(models)
+            draw_boxes(axes, list(boxes.values()), positions, colours, 0.9 * width, points, "black")
 
     figure = _draw_grid(comparison, list(shown), draw, 2.4)
     look: dict[str, Any] = {"alpha": 0.75, "edgecolor": "0.15"}
