@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from eqaudit.errors import DataError
 from eqaudit.report import Record, Report, decode
 
 SCHEMA = "eqaudit.comparison/1"
@@ -81,7 +82,16 @@ class Comparison(Record, frozen=True, kw_only=True):
 
 def comparison_from_json(content: bytes, name: str) -> Comparison:
     """Decode a comparison; raises DataError where it is none, or not of this schema."""
-    return decode(content, Comparison, SCHEMA, name, "write one with eqaudit compare --json")
+    hint = "write one with eqaudit compare --json"
+    found = decode(content, Comparison, SCHEMA, name, hint)
+    models = range(len(found.reports))
+    if not 1 < len(models) <= len(LETTERS):
+        raise DataError(f"{name} compares {len(models)} models, expected 2 to {len(LETTERS)}", hint)
+    if any(part.first not in models or part.second not in models for part in found.differences):
+        raise DataError(f"{name} has a difference of models that it does not hold", hint)
+    if len(found.timing) not in {0, len(models)}:
+        raise DataError(f"{name} has {len(found.timing)} times of {len(models)} models", hint)
+    return found
 
 
 def json_schema() -> dict[str, Any]:

@@ -659,8 +659,8 @@ def from_json(content: bytes, name: str = "report") -> Report:
 def decode(content: bytes, kind: type[SavedT], schema: str, name: str, hint: str) -> SavedT:
     """Decode what `to_json` wrote; ``hint`` says how to write one where it is none, as in `from_json`."""
     try:
-        found = json.loads(content, object_pairs_hook=_refuse_twice)
-        said = found.get("schema", schema) if isinstance(found, dict) else schema
+        json.loads(content, object_pairs_hook=_refuse_twice)
+        said = schema_of(content) or schema
         if said != schema:
             raise DataError(
                 f"{name} has schema {said!r}, expected {schema!r}",

@@ -655,7 +655,7 @@ def test_a_command_given_in_python_is_read_from_its_arguments(run: Run) -> None:
     assert run(["--version"]) == (ExitCode.PASSED, f"eqaudit {__version__}\n", "")
 
 
-@pytest.mark.parametrize("name", ["", "check", "layers", "sweep-angles"])
+@pytest.mark.parametrize("name", ["", "check", "compare", "layers", "sweep-angles"])
 def test_help_shows_an_example(name: str, run: Run) -> None:
     """Every page of help holds a command to copy."""
     code, stdout, stderr = run([*name.split(), "--help"])

@@ -61,7 +61,7 @@ from eqaudit.worker import OnOutput, OnProgress, run_audit, run_timing
 
 EXAMPLES = """Examples:
 
-eqaudit compare old.pt new.pt --data slides/ --labels labels.csv
+eqaudit compare model.pt new_model.pt --data slides/ --labels labels.csv
 
 eqaudit compare plain.pt orbit.pt --data photos/ --labels folders --angles 0:360:10 --plots curves/
 
@@ -111,7 +111,9 @@ class ComparedFlags:
                 "give one to each of them, in their order",
             )
         if (self.arg or self.no_strict_weights) and not code:
-            raise UsageError("--arg and --no-strict-weights go with Python code, of which there is none", "")
+            raise UsageError(
+                "--arg and --no-strict-weights go with Python code, of which there is none", "leave them out"
+            )
         for number, place in enumerate(code):
             model = parse_model(self.models[place], self.arg or [])
             path = paths[number] if paths else None
@@ -221,9 +223,8 @@ def _measure(plan: AuditPlan, specs: Sequence[ModelSpec], run: RunFlags, *, quie
     with progress_bar(quiet=quiet) as on_progress, model_output(verbose=run.verbose) as on_output:
         for letter, spec in zip(LETTERS, specs, strict=False):
             with _named(f"{letter} ({spec}){shape}"):
-                audited = run_audit(
-                    msgspec.structs.replace(plan, model=spec), run.timeout, on_progress, on_output
-                )
+                asked = msgspec.structs.replace(plan, model=spec)
+                audited = run_audit(asked, run.timeout, _of_model(letter, on_progress), on_output)
             if audited is None:
                 return None
             report = replace_text(audited.report, hide_home)
@@ -248,6 +249,10 @@ def _time(
         return run_timing(timed, run.timeout, on_progress, on_output).models, []
     except EqauditError as error:
         return [], [hide_home(f"forward times were not measured: {error.message}")]
+
+
+def _of_model(letter: str, on_progress: OnProgress) -> OnProgress:
+    return lambda event: on_progress(msgspec.structs.replace(event, stage=f"{letter}: {event.stage}"))
 
 
 @contextlib.contextmanager

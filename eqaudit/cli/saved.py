@@ -8,10 +8,11 @@ import msgspec
 
 from eqaudit.comparison import SCHEMA, Comparison, comparison_from_json
 from eqaudit.errors import DataError
-from eqaudit.pairing import check_rows
+from eqaudit.pairing import SAME_IMAGES, check_rows, differences
 from eqaudit.report import Report, from_json, schema_of
 
 LARGEST_REPORT = 1 << 30
+WRITE_AGAIN = "write it again with eqaudit compare --json"
 
 
 def read_report(path: str) -> Report:
@@ -27,7 +28,9 @@ def read_saved(path: str) -> Report | Comparison:
     found = comparison_from_json(content, path)
     reports = [_with_values(path, report) for report in found.reports]
     for report in reports:
-        check_rows(report, path, "write it again with eqaudit compare --json")
+        check_rows(report, path, WRITE_AGAIN)
+        for what, _, _ in differences(reports[0], report, SAME_IMAGES):
+            raise DataError(f"{path} compares what cannot be compared: {what} is not the same", WRITE_AGAIN)
     return msgspec.structs.replace(found, reports=reports)
 
 

@@ -105,7 +105,7 @@ def _mean_curve(report: Report) -> tuple[Floats, Floats]:
     if len(curves) == 1:
         return curves[0][0][0], curves[0][1][0]
     means: Floats = np.mean([np.interp(GRID, false[0], true[0]) for false, true in curves], axis=0)
-    return GRID, means
+    return np.append(0, GRID), np.append(0, means)
 
 
 def _auc(report: Report) -> str:
@@ -127,6 +127,7 @@ def draw_confusion(comparison: Comparison) -> Figure | None:
     figure, grid = _panels(len(known), 2.6)
     for axes, (model, matrix) in zip(grid, known, strict=False):
         _draw_matrix(axes, model, matrix)
+    name_models(figure, [Line2D([], [], linestyle="", label=model.label) for model, _ in known])
     how = f"class 1 from a probability of {comparison.threshold:g}" if two else "the largest score decides"
     set_comparison_title(figure, comparison, f"Confusion at 0 degrees: images by true class; {how}")
     return figure
@@ -147,6 +148,7 @@ def confusion(report: Report, threshold: float) -> Integers | None:
         decided = (found[:, 1] >= threshold).astype(np.int64)
     truth = np.array(values.truth)
     classes = max(report.predictions.classes if report.predictions else 0, 2)
+    known &= (np.minimum(truth, decided) >= 0) & (np.maximum(truth, decided) < classes)
     cells = truth[known] * classes + decided[known]
     return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
@@ -168,7 +170,7 @@ def _draw_matrix(axes: Axes, model: Compared, matrix: Integers) -> None:
     axes.set_xticks(places, labels, fontsize=7, rotation=0 if upright else 90, parse_math=False)
     axes.set_yticks(places, labels, fontsize=7, parse_math=False)
     axes.set_xlabel("taken for", fontsize=8)
-    describe_row(axes, model.label)
+    describe_row(axes, model.letter)
 
 
 def draw_confidence(comparison: Comparison) -> Figure | None:
@@ -192,7 +194,7 @@ def _panels(count: int, size: float) -> tuple[Figure, list[Axes]]:
     """Return a figure with room for so many square axes; those that are left over are hidden."""
     columns = min(count, MOST_BESIDE)
     rows = -(-count // columns)
-    figure = new_figure(max(size * columns + 0.6, 5.0), size * rows + 1.2)
+    figure = new_figure(max(size * columns + 0.6, 5.0), size * rows + 0.9)
     grid: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in grid[count:]:
         axes.set_visible(False)

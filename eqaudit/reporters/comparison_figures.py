@@ -16,7 +16,7 @@ from eqaudit.report import Report
 from eqaudit.reporters.escape import brief, shorten
 from eqaudit.reporters.figures import BLUE, GREEN, ORANGE, SKY, VERMILION, add_legend, wrap
 
-LONGEST_LABEL = 36
+LONGEST_LABEL = 32
 LOOKS = (
     (BLUE, "o", "-"),
     (VERMILION, "^", "--"),
