@@ -30,8 +30,12 @@ from eqaudit.report import Report
 from eqaudit.roc import areas, problems
 from eqaudit.statistics import Floats, bootstrap_counts, percentile_interval
 
-AS_MANY = "of the images that only one of two models gets right, each of them gets as many as the other"
+AS_MANY = "of the images that only one of two models gets right (or keeps), each gets as many as the other"
 SYMMETRIC = "the differences between two models, image by image, are symmetric around 0"
+
+
+MOST_RESAMPLED = 200_000
+"""Images times classes, up to which an AUC is resampled: more would take minutes."""
 
 
 class Quantity(msgspec.Struct, frozen=True):
@@ -148,10 +152,11 @@ def _area_difference(one: Report, other: Report, places: tuple[int, int]) -> Ite
         return
     whole = np.ones((1, len(images)), dtype=np.int64)
     first, second = (float(areas(part, whole)[0]) for part in found)
-    changes = [
-        areas(found[1], counts) - areas(found[0], counts) for counts in bootstrap_counts(SEED, len(images))
-    ]
-    interval = percentile_interval(np.concatenate(changes))
+    interval = None
+    if len(images) * len(found[0]) <= MOST_RESAMPLED:
+        resampled = bootstrap_counts(SEED, len(images))
+        changes = [areas(found[1], counts) - areas(found[0], counts) for counts in resampled]
+        interval = percentile_interval(np.concatenate(changes))
     yield Difference("AUC", *places, len(images), (first, second), second - first, interval, None)
 
 

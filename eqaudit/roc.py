@@ -46,9 +46,11 @@ def roc_curves(problem: Problem, counts: Integers) -> tuple[Floats, Floats]:
 
 
 def areas(found: Sequence[Problem], counts: Integers) -> Floats:
-    """Return the area under the curve of each resample, the mean over problems, (R,)."""
-    parts: Floats = np.stack([_area(*roc_curves(problem, counts)) for problem in found])
-    mean: Floats = parts.mean(axis=0)
+    """Return the area under the curve of each resample, the mean over problems that it has, (R,)."""
+    parts = np.stack([_area(*roc_curves(problem, counts)) for problem in found])
+    known = np.isfinite(parts)
+    with np.errstate(invalid="ignore"):
+        mean: Floats = np.where(known, parts, 0.0).sum(axis=0) / known.sum(axis=0)
     return mean
 
 

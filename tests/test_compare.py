@@ -24,6 +24,7 @@ from scipy import stats
 
 import eqaudit
 from eqaudit import cli
+from eqaudit.cli.compare import ComparedFlags
 from eqaudit.cli.output import write_comparison
 from eqaudit.cli.saved import read_saved
 from eqaudit.comparing import compare_reports
@@ -31,7 +32,7 @@ from eqaudit.comparison import Comparison, Timing, comparison_from_json, json_sc
 from eqaudit.engine import time_models
 from eqaudit.errors import DataError, ExitCode
 from eqaudit.hypotheses import MOST_EXACT, holm, sign_test, signed_rank_test
-from eqaudit.plan import InputOptions, PythonObject, RunOptions, TimingPlan
+from eqaudit.plan import FileModel, InputOptions, PythonObject, RunOptions, TimingPlan, WeightsFile
 from eqaudit.report import PerImage, Predictions, Report, from_json, to_json
 from eqaudit.reporters import per_image
 from eqaudit.reporters.comparison import render_comparison
@@ -358,6 +359,18 @@ def test_bad_input_is_told_and_names_its_model(name: str, eqaudit: Run, told: To
     assert words in told(ended)
 
 
+def test_weights_go_to_the_models_of_code_in_their_order(tmp_path: Path) -> None:
+    """One checkpoint each, past the files among the models; arguments go to all of them."""
+    for name in ("nets.py", "a.pth", "b.pth"):
+        (tmp_path / name).touch()
+    code, paths = f"{tmp_path}/nets.py:make", [str(tmp_path / "a.pth"), str(tmp_path / "b.pth")]
+    one, file, other = ComparedFlags([code, THREE[0], code], ["width=3"], paths).parse()
+    assert file == FileModel(THREE[0])
+    for model, path in ((one, paths[0]), (other, paths[1])):
+        assert isinstance(model, PythonObject)
+        assert (model.weights, model.arguments) == (WeightsFile(path), {"width": 3})
+
+
 def classified(
     scores: Sequence[Sequence[float] | None],
     truth: Sequence[int],
@@ -449,6 +462,22 @@ def test_hostile_names_reach_terminal_and_rows_as_text() -> None:
     assert "no time" in table
     rows = list(csv.reader(io.StringIO(comparison_csv(found).decode())))
     assert {row[1][:2] for row in rows[1:]} == {"$a", "'="}
+
+
+def test_a_class_that_a_resample_lacks_is_left_out_of_its_auc() -> None:
+    """Few images of many classes still give an interval; the area is the mean over classes."""
+    random = np.random.default_rng(0)
+    truth = [0, 1, 2, 3, 4] + [0] * 7
+    rows = [random.dirichlet(np.ones(5), 12).tolist() for _ in range(2)]
+    found = compare(*(classified(row, truth) for row in rows)).differences
+    part = next(part for part in found if part.quantity == "AUC")
+    for row, value in zip(rows, part.values, strict=True):
+        areas = [
+            area([scores[label] for scores in row], [own == label for own in truth]) for label in range(5)
+        ]
+        assert value == pytest.approx(np.mean(areas), abs=ROUNDING)
+    assert part.ci95 is not None
+    assert part.ci95[0] < part.difference < part.ci95[1]
 
 
 def test_models_of_other_images_are_not_compared() -> None:

@@ -228,6 +228,9 @@ def _measure(plan: AuditPlan, specs: Sequence[ModelSpec], run: RunFlags, *, quie
             if audited is None:
                 return None
             report = replace_text(audited.report, hide_home)
+            if shape:
+                shown = msgspec.structs.replace(report.inputs, shape_reason=f"as for model {LETTERS[0]}")
+                report = msgspec.structs.replace(report, inputs=shown)
             # The verdict is wanted, and nobody's judgement.
             reports.append(msgspec.structs.replace(judge(report, Limits()), gate=None))
             require_same_images(reports[0], report, letter)
