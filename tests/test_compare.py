@@ -333,6 +333,19 @@ def test_masks_are_compared_by_dice(eqaudit: Run, tmp_path: Path) -> None:
         assert parts["truth Dice"].values[place] == pytest.approx(still.mean, abs=ROUNDING)
 
 
+def test_numbers_that_mean_nothing_are_told(eqaudit: Run, tmp_path: Path) -> None:
+    """A constant output and one that is not finite are compared, and said to be what they are."""
+    models = [str(MODELS / name) for name in ("constant_output.pt", "nan_output.pt")]
+    arguments = ["--input-shape", "3,32,32", "--samples", "8", "--group", "C2", "--layers", "none"]
+    ended = eqaudit("compare", *models, *arguments, "--json", "-", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (ExitCode.PASSED, b"")
+    found = comparison_from_json(ended.stdout, "stdout")
+    constant, lost = found.warnings
+    assert constant == "model A: the output does not depend on the image"
+    assert lost.startswith("model B: the output is not finite")
+    assert "nothing can be tested" in render_comparison(found, Style())
+
+
 MISTAKES = {
     "one model": (THREE[:1], 2, "2 to 8 models, not 1"),
     "nine models": (THREE * 3, 2, "2 to 8 models, not 9"),

@@ -40,7 +40,7 @@ from eqaudit.cli.output import (
 from eqaudit.cli.progress import model_output, progress_bar
 from eqaudit.comparison import LETTERS, Comparison, Timing
 from eqaudit.errors import EqauditError, ExitCode, UsageError
-from eqaudit.gate import Limits, judge
+from eqaudit.gate import SOUND, Limits, judge
 from eqaudit.plan import (
     NO_LAYERS,
     AuditPlan,
@@ -54,6 +54,7 @@ from eqaudit.plan import (
     parse_weights,
 )
 from eqaudit.report import Report, replace_text, to_json
+from eqaudit.reporters.base import gate_checks
 from eqaudit.reporters.comparison import render_comparison
 from eqaudit.reporters.csv_table import comparison_csv
 from eqaudit.reporters.escape import hide_home
@@ -219,6 +220,7 @@ def _measure(plan: AuditPlan, specs: Sequence[ModelSpec], run: RunFlags, *, quie
     from eqaudit.comparing import compare_reports, require_same_images  # noqa: PLC0415
 
     reports: list[Report] = []
+    notes: list[str] = []
     shape = ""
     with progress_bar(quiet=quiet) as on_progress, model_output(verbose=run.verbose) as on_output:
         for letter, spec in zip(LETTERS, specs, strict=False):
@@ -231,16 +233,19 @@ def _measure(plan: AuditPlan, specs: Sequence[ModelSpec], run: RunFlags, *, quie
             if shape:
                 shown = msgspec.structs.replace(report.inputs, shape_reason=f"as for model {LETTERS[0]}")
                 report = msgspec.structs.replace(report, inputs=shown)
-            # The verdict is wanted, and nobody's judgement.
-            reports.append(msgspec.structs.replace(judge(report, Limits()), gate=None))
+            # Nothing is judged, but numbers that mean nothing are told.
+            judged = judge(report, Limits())
+            unsound = [check for check in gate_checks(judged) if check.name in SOUND and not check.passed]
+            notes += [f"model {letter}: {check.reason}" for check in unsound]
+            reports.append(msgspec.structs.replace(judged, gate=None))
             require_same_images(reports[0], report, letter)
             if len(reports) == 1:
                 # What one model takes the others must take: no other shape would give the same images.
                 inputs = msgspec.structs.replace(plan.inputs, input_shape=report.inputs.shape)
                 shape = "" if plan.inputs.input_shape else f", given images as model {letter} takes them"
                 plan = msgspec.structs.replace(plan, inputs=inputs)
-        timing, notes = _time(plan, specs, run, on_progress, on_output)
-    return compare_reports(reports, plan.task.threshold, timing, notes)
+        timing, failure = _time(plan, specs, run, on_progress, on_output)
+    return compare_reports(reports, plan.task.threshold, timing, notes + failure)
 
 
 def _time(

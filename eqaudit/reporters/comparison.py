@@ -191,6 +191,8 @@ def _layers(reports: Sequence[Report]) -> Table | None:
 
 
 def _differences(comparison: Comparison) -> RenderableType:
+    if not comparison.differences:
+        return Text("No image has a value under two models: nothing can be tested.")
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for title in ("difference", "of", "", "95 % interval", "test", "+:-", "p", "Holm"):
         left = title in {"difference", "of", "test"}
