@@ -30,7 +30,7 @@ from eqaudit.cli.saved import read_saved
 from eqaudit.comparing import compare_reports
 from eqaudit.comparison import Comparison, Timing, comparison_from_json, json_schema
 from eqaudit.engine import time_models
-from eqaudit.errors import DataError, ExitCode
+from eqaudit.errors import DataError, ExitCode, ModelError
 from eqaudit.hypotheses import MOST_EXACT, holm, sign_test, signed_rank_test
 from eqaudit.plan import FileModel, InputOptions, PythonObject, RunOptions, TimingPlan, WeightsFile
 from eqaudit.report import PerImage, Predictions, Report, from_json, to_json
@@ -568,23 +568,51 @@ def test_predictions_of_one_task_only_are_not_paired() -> None:
     assert [part.quantity for part in compare(one, other).differences] == ["error, moved"]
 
 
+NETS = """
+import time, torch
+
+
+class Waits(torch.nn.Module):
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+
+    def forward(self, x):
+        time.sleep(self.seconds)
+        return x.mean((2, 3))
+
+
+class Tires(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        if self.calls > 5:
+            raise ValueError("tired")
+        return x.mean((2, 3))
+"""
+
+
+def timing_plan(folder: Path, *models: tuple[str, dict[str, Any]]) -> TimingPlan:
+    """Return what times some of the models above."""
+    (folder / "nets.py").write_text(NETS)
+    path = str(folder / "nets.py")
+    specs = tuple(PythonObject(path, name, is_file=True, arguments=arguments) for name, arguments in models)
+    return TimingPlan(specs, InputOptions(samples=8, batch_size=4, input_shape=(3, 8, 8)), RunOptions())
+
+
 def test_models_are_timed_in_turn(tmp_path: Path) -> None:
     """A model that waits takes as long as it waits; each is measured in every round."""
-    (tmp_path / "nets.py").write_text(
-        "import time, torch\n"
-        "class Net(torch.nn.Module):\n"
-        "    def __init__(self, seconds):\n"
-        "        super().__init__()\n"
-        "        self.seconds = seconds\n"
-        "    def forward(self, x):\n"
-        "        time.sleep(self.seconds)\n"
-        "        return x.mean((2, 3))\n"
-    )
-    path = str(tmp_path / "nets.py")
-    models = [PythonObject(path, "Net", is_file=True, arguments={"seconds": wait}) for wait in (0.0, 0.02)]
-    inputs = InputOptions(samples=8, batch_size=4, input_shape=(3, 8, 8))
-    plan = TimingPlan(tuple(models), inputs, RunOptions())
+    plan = timing_plan(tmp_path, ("Waits", {"seconds": 0.0}), ("Waits", {"seconds": 0.02}))
     quick, slow = time_models(plan, lambda *_: None).models
     assert slow.p25 >= 0.02 > quick.median > 0
     assert (quick.batch, slow.batch) == (4, 4)
     assert quick.rounds == slow.rounds >= 5
+
+
+def test_a_model_that_raises_while_it_is_timed_is_named(tmp_path: Path) -> None:
+    """It is the model's error, no bug."""
+    with pytest.raises(ModelError, match=r"nets\.py:Tires raises when it runs again: tired"):
+        time_models(timing_plan(tmp_path, ("Tires", {})), lambda *_: None)

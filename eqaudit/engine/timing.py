@@ -13,6 +13,7 @@ from eqaudit.data import open_images
 from eqaudit.engine.audit import choose_device
 from eqaudit.engine.base import Progress, as_tensor
 from eqaudit.engine.precision import convert, set_tf32
+from eqaudit.errors import ModelError
 from eqaudit.loader import AuditModel, load_model
 from eqaudit.plan import TimingPlan
 
@@ -80,8 +81,11 @@ def _seconds(model: AuditModel, images: torch.Tensor) -> float:
     given = images.to(model.device, model.dtype, copy=True)
     _wait(model.device)
     begin = time.perf_counter()
-    with torch.no_grad():
-        model.runner.run(given, None)
+    try:
+        with torch.no_grad():
+            model.runner.run(given, None)
+    except Exception as error:
+        raise ModelError(f"{model.spec} raises when it runs again: {error}") from error
     _wait(model.device)
     return time.perf_counter() - begin
 

@@ -44,12 +44,10 @@ def _header(comparison: Comparison) -> RenderableType:
         grid.add_row(f"model {letter}", Text(describe_model(report.model, None)))
     grid.add_row("input", Text(f"{describe_images(first.inputs)}, the same for all"))
     grid.add_row("moved", Text(describe_group(first)))
-    for timing in comparison.timing[:1]:
-        words = (
-            f"median of {timing.rounds} rounds on a batch of {timing.batch}, models in turn; "
-            f"{first.tool.device}, {first.tool.threads} threads"
-        )
-        grid.add_row("time", Text(words))
+    if comparison.timing:
+        batches = " or ".join(dict.fromkeys(str(timing.batch) for timing in comparison.timing))
+        rounds = f"median of {comparison.timing[0].rounds} rounds on a batch of {batches}, models in turn"
+        grid.add_row("time", Text(f"{rounds}; {first.tool.device}, {first.tool.threads} threads"))
     told: dict[str, str] = dict.fromkeys(comparison.warnings, "")
     for letter, report in zip(LETTERS, comparison.reports, strict=False):
         told |= {warning: f"{told.get(warning, '')}{letter}" for warning in report.warnings}
