@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -11,6 +9,20 @@ import msgspec
 
 from eqaudit.errors import DataError
 from eqaudit.holding import full_name
+from eqaudit.pairing import (
+    SAME_IMAGES,
+    Context,
+    Interval,
+    Values,
+    check_rows,
+    dice,
+    differences,
+    kept,
+    paired_interval,
+    paired_rows,
+    right,
+    squared_errors,
+)
 from eqaudit.report import (
     DETERMINISM_LIMIT,
     HOLDING,
@@ -20,18 +32,11 @@ from eqaudit.report import (
     GateCheck,
     Layer,
     Report,
-    describe_shape,
 )
 from eqaudit.verdict import format_error
 
 MOST_NAMED = 3
-SEED = 0
-"""Of the paired bootstrap: the same two reports are always judged alike."""
-
 Judged = Literal["worse", "better", "same"]
-Row = Sequence[float | None]
-Values = Mapping[str, Row]
-Interval = tuple[float, float]
 
 
 class Baseline(msgspec.Struct, frozen=True):
@@ -65,31 +70,15 @@ def compare(baseline: Baseline, after: Report) -> BaselineRecord:
     before = baseline.report
     if before is None:
         return BaselineRecord(baseline.path, baseline.tolerance, [])
-    for what, read in CONTEXT.items():
-        was, now = read(before), read(after)
-        if was != now:
-            raise DataError(
-                f"{baseline.path} is not comparable: {what} was {was}, is {now}",
-                "measure both alike, or write a new baseline: remove the file, then --update-baseline",
-            )
-    _check_rows(before, baseline.path)
+    for what, was, now in differences(before, after, CONTEXT):
+        raise DataError(
+            f"{baseline.path} is not comparable: {what} was {was}, is {now}",
+            "measure both alike, or write a new baseline: remove the file, then --update-baseline",
+        )
+    check_rows(before, baseline.path, "write it again with --update-baseline, or with --json")
     changes = [*_output_changes(before, after, baseline.tolerance)]
     changes += _layer_changes(before, after, baseline.tolerance)
     return BaselineRecord(baseline.path, baseline.tolerance, changes)
-
-
-def _check_rows(report: Report, path: str) -> None:
-    found = report.per_image
-    rows = (
-        (row for part in (found.output, found.predicted, found.dice) for row in part.values())
-        if found
-        else ()
-    )
-    if found and any(len(row) != len(found.ids) for row in rows):
-        raise DataError(
-            f"{path} is damaged: it has not one value for each of its {len(found.ids)} images",
-            "write it again with --update-baseline, or with --json",
-        )
 
 
 def judge_changes(record: BaselineRecord) -> GateCheck:
@@ -138,29 +127,8 @@ def _task(report: Report) -> str:
     return "dense" if report.dense else "embedding" if report.embedding else "none"
 
 
-def _resampling(report: Report) -> str:
-    found = report.resampling
-    if found is None:
-        return "none"
-    floor = f"floor of {found.floor_images} images times {found.floor_factor:g}"
-    return f"{found.interpolation} and {found.feature_interpolation}, margin {found.margin}, {floor}"
-
-
-def _names(report: Report) -> str:
-    names = report.per_image.ids if report.per_image else []
-    return f"{len(names)} ({hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]})"
-
-
-CONTEXT: dict[str, Callable[[Report], object]] = {
-    "the kind": lambda report: report.kind,
-    "the group": lambda report: report.group.name,
-    "the elements": lambda report: ", ".join(pose.name for pose in report.group.elements),
-    "the input shape": lambda report: describe_shape(report.inputs.shape),
-    "the number of images": lambda report: report.inputs.samples,
-    "the fingerprint of the images": lambda report: report.inputs.fingerprint[:16],
-    "the names of the images": _names,
-    "the boundary": lambda report: report.inputs.boundary,
-    "the resampling": _resampling,
+CONTEXT: Context = {
+    **SAME_IMAGES,
     "the dtype": lambda report: report.tool.dtype,
     "TF32": lambda report: report.tool.tf32,
     "the device": lambda report: report.tool.device.partition(":")[0],
@@ -187,7 +155,7 @@ def _output_changes(before: Report, after: Report, tolerance: float) -> Iterator
         was, now = quantity.numbers(before), quantity.numbers(after)
         values = quantity.values(before), quantity.values(after)
         for element in [element for element in now if element in was]:
-            paired = _paired_interval(values[0].get(element), values[1].get(element))
+            paired = paired_interval(paired_rows(values[0].get(element), values[1].get(element)))
             pair = was[element], now[element]
             yield _change(name, element, pair, paired, tolerance, rising=quantity.rising)
 
@@ -263,27 +231,8 @@ def _certain(was: float, now: float, intervals: tuple[Interval | None, ...], pai
     return before[1] < after[0] if now > was else after[1] < before[0]
 
 
-def _paired_interval(before: Row | None, after: Row | None) -> Interval | None:
-    """Return the 95 % interval of the mean difference over images that both have; None below two."""
-    both = zip(before or (), after or (), strict=before is not None and after is not None)
-    pairs = [(was, now) for was, now in both if was is not None and now is not None]
-    if len(pairs) < 2:  # noqa: PLR2004 - one image has no spread
-        return None
-    import numpy as np  # noqa: PLC0415 - the gate must start without it
-
-    from eqaudit.statistics import mean_intervals  # noqa: PLC0415 - it imports numpy
-
-    return mean_intervals(np.diff(np.array(pairs, dtype=np.float64), axis=1), SEED)[0]
-
-
 def _errors(layer: Layer) -> dict[str, Number]:
     return {error.element: Number(error.error, error.ci95, error.class_) for error in layer.errors}
-
-
-def _squares(report: Report) -> Values:
-    """Return squared errors, of which the output's error is (but for the size of each output) the mean."""
-    rows = report.per_image.output if report.per_image else {}
-    return {name: [None if one is None else one**2 for one in row] for name, row in rows.items()}
 
 
 def _dice(report: Report) -> dict[str, Number]:
@@ -296,27 +245,15 @@ def _consistency(report: Report) -> dict[str, Number]:
     return {row.element: Number(row.consistency, row.ci95) for row in rows}
 
 
-def _kept(report: Report) -> Values:
-    """Return for each image whether its class is kept: 1 or 0, None where a class is not known."""
-    rows = dict(report.per_image.predicted) if report.per_image else {}
-    still = rows.get("e", [])
-    return {
-        name: [None if min(one, own) < 0 else float(one == own) for one, own in zip(row, still, strict=True)]
-        for name, row in rows.items()
-    }
-
-
 def _accuracy(report: Report) -> dict[str, Number]:
     rows = report.predictions.by_element if report.predictions else []
     return {row.element: Number(row.accuracy.value, row.accuracy.ci95) for row in rows if row.accuracy}
 
 
 QUANTITIES = {
-    "output.error": Quantity(lambda report: _errors(report.gating_output), _squares, rising=False),
-    "dice.mean": Quantity(
-        _dice, lambda report: report.per_image.dice if report.per_image else {}, rising=True
-    ),
-    "consistency": Quantity(_consistency, _kept, rising=True),
-    "accuracy": Quantity(_accuracy, lambda _report: {}, rising=True),
+    "output.error": Quantity(lambda report: _errors(report.gating_output), squared_errors, rising=False),
+    "dice.mean": Quantity(_dice, dice, rising=True),
+    "consistency": Quantity(_consistency, kept, rising=True),
+    "accuracy": Quantity(_accuracy, right, rising=True),
 }
 """What of the output is compared."""

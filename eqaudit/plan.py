@@ -218,7 +218,15 @@ class LayersPlan(msgspec.Struct, frozen=True, tag="layers"):
     taps: Taps = "modules"
 
 
-Plan = AuditPlan | LayersPlan
+class TimingPlan(msgspec.Struct, frozen=True, tag="timing"):
+    """Measure how long each of several models takes for the same images; only the model differs."""
+
+    models: tuple[ModelSpec, ...]
+    inputs: InputOptions
+    run: RunOptions
+
+
+Plan = AuditPlan | LayersPlan | TimingPlan
 
 
 def parse_model(text: str, arguments: list[str]) -> ModelSpec:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -20,6 +20,9 @@ HOLDING: frozenset[Class] = frozenset({"exact", "at the floor"})
 
 class Record(msgspec.Struct, frozen=True):
     """A part of the report. Numbers are finite or None; unknown keys of later versions are passed over."""
+
+
+SavedT = TypeVar("SavedT", bound=Record)
 
 
 class Tool(Record, frozen=True):
@@ -387,8 +390,11 @@ class Resampling(Record, frozen=True):
 class PerImage(Record, frozen=True):
     """Values for each image, for the gating output.
 
-    Errors that are not finite are None; the class of scores that are not finite is -1. In a file of
-    many values they stand in ``file`` beside the report instead, a NumPy archive named with its sha256.
+    Errors that are not finite are None; the class of scores that are not finite is -1. ``scores`` are those
+    of the unmoved images, one for each of at most 100 classes: probabilities of several classes, else as the
+    model gives them. ``truth`` is the class of each image; ``truth_dice`` is Dice with the moved true mask.
+    In a file of many values they stand in ``file`` beside the report instead, a NumPy archive named with its
+    sha256.
     """
 
     ids: list[str]
@@ -397,6 +403,9 @@ class PerImage(Record, frozen=True):
     dice: dict[str, list[float | None]] = {}
     file: str | None = None
     sha256: str | None = None
+    truth: list[int] = []
+    scores: list[list[float] | None] = []
+    truth_dice: dict[str, list[float | None]] = {}
 
 
 class Determinism(Record, frozen=True):
@@ -647,7 +656,7 @@ def encode(value: msgspec.Struct) -> bytes:
         return re.sub("[\ud800-\udfff]", lambda found: f"\\\\u{ord(found[0]):04x}", text).encode()
 
 
-def to_json(report: Report | Listing) -> bytes:
+def to_json(report: Record) -> bytes:
     """Encode a report; the same report gives the same bytes.
 
     What cannot be printed (marks that turn the direction of writing, say) is written as a JSON escape, and so
@@ -663,9 +672,9 @@ def _escape(found: re.Match[str]) -> str:
     return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
 
 
-def replace_text(report: Report, change: Callable[[str], str]) -> Report:
+def replace_text(report: SavedT, change: Callable[[str], str]) -> SavedT:
     """Return a report in which every text, but no key, is changed."""
-    return msgspec.convert(_replace(msgspec.to_builtins(report), change), Report)
+    return msgspec.convert(_replace(msgspec.to_builtins(report), change), type(report))
 
 
 def _replace(value: Any, change: Callable[[str], str]) -> Any:
@@ -688,18 +697,34 @@ def from_json(content: bytes, name: str = "report") -> Report:
     DataError
         The bytes are no JSON, or no report of this schema; says where.
     """
+    return decode(content, Report, SCHEMA, name, "write one with eqaudit check --json")
+
+
+def decode(content: bytes, kind: type[SavedT], schema: str, name: str, hint: str) -> SavedT:
+    """Decode what `to_json` wrote; ``hint`` says how to write one where it is none, as in `from_json`."""
     try:
         json.loads(content, object_pairs_hook=_refuse_twice)
-        report = msgspec.json.decode(content, type=Report)
+        said = schema_of(content) or schema
+        if said != schema:
+            raise DataError(
+                f"{name} has schema {said!r}, expected {schema!r}",
+                f"{hint}, or use the eqaudit that wrote it",
+            )
+        return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise DataError(
-            f"{name} is no eqaudit report: {error}", "write one with eqaudit check --json"
-        ) from error
-    if report.schema != SCHEMA:
-        raise DataError(
-            f"{name} has schema {report.schema!r}, expected {SCHEMA!r}", "use the eqaudit that wrote it"
-        )
-    return report
+        raise DataError(f"{name} is no eqaudit report: {error}", hint) from error
+
+
+class _Head(Record, frozen=True):
+    schema: str = ""
+
+
+def schema_of(content: bytes) -> str:
+    """Return which schema a file says that it is of; empty where it says nothing that can be read."""
+    try:
+        return msgspec.json.decode(content, type=_Head).schema
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        return ""
 
 
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:

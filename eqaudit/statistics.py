@@ -54,6 +54,13 @@ def bootstrap_indices(seed: int, images: int) -> Iterator[Integers]:
         yield generator.integers(0, images, (min(rows, OUTPUT_REPLICATES - start), images))
 
 
+def bootstrap_counts(seed: int, images: int) -> Iterator[Integers]:
+    """Yield how often each image is in each of these resamples, as tables of the same size."""
+    for resamples in bootstrap_indices(seed, images):
+        drawn = resamples + images * np.arange(len(resamples))[:, None]
+        yield np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+
+
 def mean_intervals(values: Floats, seed: int) -> list[tuple[float, float] | None]:
     """Return the 95 % percentile interval of the mean of each column of (images, columns).
 
@@ -62,11 +69,7 @@ def mean_intervals(values: Floats, seed: int) -> list[tuple[float, float] | None
     images = len(values)
     if images < 2:  # noqa: PLR2004 - one image has no spread
         return [None] * values.shape[1]
-    means = []
-    for resamples in bootstrap_indices(seed, images):
-        drawn = resamples + images * np.arange(len(resamples))[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
-        means.append(counts @ values / images)
+    means = [counts @ values / images for counts in bootstrap_counts(seed, images)]
     return [percentile_interval(column) for column in np.concatenate(means).T]
 
 
@@ -83,20 +86,19 @@ def ratio_interval(numerator: Floats, denominator: Floats, seed: int) -> tuple[f
         return None
     if not numerator.any():
         return 0.0, 0.0
-    studentised = images >= FEWEST_STUDENTISED
+    tables = bootstrap_indices(seed, images)
+    if images < FEWEST_STUDENTISED:
+        drawn = [root_ratio(numerator[table].sum(axis=1), denominator[table].sum(axis=1)) for table in tables]
+        return percentile_interval(np.concatenate(drawn))
     centre, error = _log_ratio(numerator[None], denominator[None])
     drawn = []
-    for resamples in bootstrap_indices(seed, images):
-        above, below = numerator[resamples], denominator[resamples]
-        if not studentised:
-            drawn.append(root_ratio(above.sum(axis=1), below.sum(axis=1)))
-            continue
-        with np.errstate(divide="ignore", invalid="ignore"):
-            logs, errors = _log_ratio(above, below)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for table in tables:
+            logs, errors = _log_ratio(numerator[table], denominator[table])
             drawn.append((logs - centre) / errors)
     ends = percentile_interval(np.concatenate(drawn))
-    if ends is None or not studentised:
-        return ends
+    if ends is None:
+        return None
     low, high = ((centre[0] - end * error[0]) / 2 for end in (ends[1], ends[0]))
     # Beyond the largest error there is nothing, and an exponential would overflow.
     return float(np.exp(min(low, LARGEST_LOG))), float(np.exp(min(high, LARGEST_LOG)))

@@ -25,8 +25,9 @@ from typing import IO, assert_never
 
 import msgspec
 
+from eqaudit.comparison import Timings
 from eqaudit.errors import EqauditError, ExitCode, WorkerError, is_out_of_memory
-from eqaudit.plan import AuditPlan, LayersPlan, Plan
+from eqaudit.plan import AuditPlan, LayersPlan, Plan, TimingPlan
 from eqaudit.report import Audited, Listing, encode
 
 CHUNK = 1 << 16
@@ -106,6 +107,11 @@ def run_audit(
 def run_layers(plan: LayersPlan, timeout: float, on_progress: OnProgress, on_output: OnOutput) -> Listing:
     """List the layers of a model in a child process; parameters and errors as in `run_audit`."""
     return msgspec.json.decode(_run(plan, timeout, on_progress, on_output), type=Listing)
+
+
+def run_timing(plan: TimingPlan, timeout: float, on_progress: OnProgress, on_output: OnOutput) -> Timings:
+    """Time several models in one child process, in turn; parameters and errors as in `run_audit`."""
+    return msgspec.json.decode(_run(plan, timeout, on_progress, on_output), type=Timings)
 
 
 def _run(plan: Plan, timeout: float, on_progress: OnProgress, on_output: OnOutput) -> bytes:
@@ -302,11 +308,16 @@ def _measure(plan: Plan, progress: Callable[[str, int, int], None]) -> Event:
     try:
         from eqaudit import engine  # noqa: PLC0415 - only here is torch imported
 
-        result = (
-            engine.check(plan, progress)
-            if isinstance(plan, AuditPlan)
-            else engine.list_layers(plan, progress)
-        )
+        result: msgspec.Struct | None
+        match plan:
+            case AuditPlan():
+                result = engine.check(plan, progress)
+            case LayersPlan():
+                result = engine.list_layers(plan, progress)
+            case TimingPlan():
+                result = engine.time_models(plan, progress)
+            case unreachable:
+                assert_never(unreachable)
         return Finished(msgspec.Raw(b"null" if result is None else encode(result)))
     except EqauditError as error:
         return Failed(error.message, error.hint, error.exit_code)

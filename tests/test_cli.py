@@ -489,7 +489,7 @@ USAGE = {
     "a negative seed": (["check", STANDARD, "--seed", "-1"], "--seed"),
     "a huge seed": (["check", STANDARD, "--seed", "9" * 30], "--seed"),
     "a broken seed": (["check", STANDARD, "--seed", "1.5"], "--seed"),
-    "empty batches": (["check", STANDARD, "--batch-size", "0"], "--batch-size"),
+    "fewer than no images at once": (["check", STANDARD, "--batch-size", "-1"], "--batch-size"),
     "fewer than no samples": (["check", STANDARD, "--samples", "-1"], "--samples"),
     "a shape of rubbish": (["check", STANDARD, "--input-shape", "rubbish"], "--input-shape 'rubbish'"),
     "a shape of two": (["check", STANDARD, "--input-shape", "3,224"], "3 positive integers"),
@@ -655,7 +655,7 @@ def test_a_command_given_in_python_is_read_from_its_arguments(run: Run) -> None:
     assert run(["--version"]) == (ExitCode.PASSED, f"eqaudit {__version__}\n", "")
 
 
-@pytest.mark.parametrize("name", ["", "check", "features", "layers", "sweep-angles"])
+@pytest.mark.parametrize("name", ["", "check", "compare", "features", "layers", "sweep-angles"])
 def test_help_shows_an_example(name: str, run: Run) -> None:
     """Every page of help holds a command to copy."""
     code, stdout, stderr = run([*name.split(), "--help"])

@@ -10,6 +10,8 @@ HEAVY = {"torch", "numpy", "matplotlib", "skimage", "scipy", "PIL", "tifffile"}
 LIGHT = {
     "help": ["-m", "eqaudit", "--help"],
     "help of check": ["-m", "eqaudit", "check", "--help"],
+    "help of compare": ["-m", "eqaudit", "compare", "--help"],
+    "the table of a comparison": ["-c", "import eqaudit.comparison, eqaudit.reporters.comparison"],
     "version": ["-m", "eqaudit", "--version"],
     "a usage error": ["-m", "eqaudit", "check", "model.pt", "--group", "X3"],
     "the package": ["-c", "import eqaudit"],

@@ -9,10 +9,13 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
+import msgspec
+
+from eqaudit.comparison import LETTERS, Comparison
 from eqaudit.errors import EqauditError, ExpressionError, UsageError
 from eqaudit.report import Audited, Report, to_json
 from eqaudit.reporters.console import Style
@@ -203,6 +206,11 @@ def write_pictures(folder: str, audited: Audited) -> None:
         pictures = draw_seen(audited.report, audited.features)
     else:
         pictures = draw(audited.report, audited.panel, audited.actions)
+    write_drawn(folder, pictures)
+
+
+def write_drawn(folder: str, pictures: Mapping[str, bytes]) -> None:
+    """Write pictures by file name into a folder, which is made when it is missing."""
     try:
         Path(folder).mkdir(exist_ok=True)
     except OSError as error:
@@ -211,20 +219,34 @@ def write_pictures(folder: str, audited: Audited) -> None:
         write_file(str(Path(folder) / name), picture)
 
 
-def per_image_path(path: str) -> str:
-    """Return where the values of single images go when a report has many."""
-    return f"{path}.per-image.npz"
+def per_image_path(path: str, letter: str = "") -> str:
+    """Return where the values of single images go when a report, of one of several models, has many."""
+    return f"{path}.{letter}.per-image.npz" if letter else f"{path}.per-image.npz"
 
 
 def write_report(path: str, report: Report) -> None:
     """Write a report as JSON; many values of single images go into FILE.per-image.npz."""
+    write_file(path, to_json(_without_values(path, report)))
+
+
+def write_comparison(path: str, comparison: Comparison) -> None:
+    """Write a comparison as JSON, likewise; each model has an archive of its own, FILE.A.per-image.npz."""
+    reports = [
+        _without_values(path, report, letter)
+        for letter, report in zip(LETTERS, comparison.reports, strict=False)
+    ]
+    write_file(path, to_json(msgspec.structs.replace(comparison, reports=reports)))
+
+
+def _without_values(path: str, report: Report, letter: str = "") -> Report:
+    """Write the values of single images beside a report where they are many; return the report without."""
     from eqaudit.reporters.per_image import split_per_image  # noqa: PLC0415 - numpy, only when a file is written
 
-    beside = per_image_path(path)
+    beside = per_image_path(path, letter)
     report, values = split_per_image(report, Path(beside).name)
     if values is not None:
         write_file(beside, values)
-    write_file(path, to_json(report))
+    return report
 
 
 def write_file(path: str, content: bytes) -> None:

@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from eqaudit.cli.audits import Writers, outcome_name, parse_reports
+from eqaudit.cli.compare import write
 from eqaudit.cli.flags import Csv, Plots, Quiet, Reports
 from eqaudit.cli.output import require_stdout, stdout_style, write_stderr, write_stdout
-from eqaudit.cli.saved import read_report
-from eqaudit.errors import ExitCode
+from eqaudit.cli.saved import read_saved
+from eqaudit.comparison import Comparison
+from eqaudit.errors import ExitCode, UsageError
 from eqaudit.report import Audited, Outcome
 from eqaudit.reporters.terminal import render_report, render_verdict
 
@@ -23,7 +25,10 @@ eqaudit render report.json --plots pictures/ --report markdown=comment.md"""
 
 def render(
     report: Annotated[
-        str, typer.Argument(metavar="REPORT", help="A report written by eqaudit check --json.")
+        str,
+        typer.Argument(
+            metavar="REPORT", help="A report written by --json of check, sweep-angles or compare."
+        ),
     ],
     plots: Plots = None,
     csv: Csv = None,
@@ -34,7 +39,12 @@ def render(
     require_stdout()
     writers = Writers(plots=plots, csv=csv, reports=parse_reports(reports or []))
     writers.check((report,))
-    found = read_report(report)
+    found = read_saved(report)
+    if isinstance(found, Comparison):
+        if reports:
+            raise UsageError("--report is on one audit, and this is a comparison", "leave --report out")
+        write(found, writers, quiet=quiet)
+        return ExitCode.PASSED
     writers.write(Audited(found))
     writers.write_reports([Outcome(outcome_name(found.model.spec), found)])
     if plots is not None and found.kind == "sweep":

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
+from eqaudit.comparison import SCHEMA, Comparison, comparison_from_json
 from eqaudit.errors import DataError
-from eqaudit.report import Report, from_json
+from eqaudit.pairing import SAME_IMAGES, check_rows, differences
+from eqaudit.report import Report, from_json, schema_of
 
 LARGEST_REPORT = 1 << 30
+WRITE_AGAIN = "write it again with eqaudit compare --json"
 
 
 def read_report(path: str) -> Report:
@@ -15,9 +20,26 @@ def read_report(path: str) -> Report:
     return from_json(read_bytes(path, "no such report"), path)
 
 
+def read_saved(path: str) -> Report | Comparison:
+    """Read a report or a whole comparison, likewise."""
+    content = read_bytes(path, "no such report")
+    if schema_of(content) != SCHEMA:
+        return from_json(content, path)
+    found = comparison_from_json(content, path)
+    reports = [_with_values(path, report) for report in found.reports]
+    for report in reports:
+        check_rows(report, path, WRITE_AGAIN)
+        for what, _, _ in differences(reports[0], report, SAME_IMAGES):
+            raise DataError(f"{path} compares what cannot be compared: {what} is not the same", WRITE_AGAIN)
+    return msgspec.structs.replace(found, reports=reports)
+
+
 def read_whole_report(path: str) -> Report:
     """Read a report together with the archive of its values for single images, if it has one."""
-    report = read_report(path)
+    return _with_values(path, read_report(path))
+
+
+def _with_values(path: str, report: Report) -> Report:
     name = report.per_image.file if report.per_image else None
     if name is None:
         return report

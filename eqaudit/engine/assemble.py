@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 import msgspec
 import numpy as np
@@ -39,6 +39,9 @@ from eqaudit.report import (
 from eqaudit.statistics import histogram_quantile, ratio_interval
 
 NO_CLASS = -1  # the scores are not finite
+Parts = tuple[Values | None, ...]
+"""What the task made of one pose, batch by batch."""
+RowT = TypeVar("RowT")
 
 
 class TaskRecords(TypedDict, total=False):
@@ -140,13 +143,14 @@ class Assembler:
         rows = [part.moved for part in values if part.moved]
         columns = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}
         columns = {"e": tuple(part.still for part in values)} | columns
-        classes = {name: _classes(column) for name, column in columns.items()}
-        dice = {name: _dice(column) for name, column in columns.items()}
         return PerImage(
             list(self.unit.names),
             errors,
-            {name: row for name, row in classes.items() if row is not None},
-            {name: row for name, row in dice.items() if row is not None},
+            _rows(columns, _classes),
+            _rows(columns, lambda parts: _overlaps(parts, lambda part: part.image_dice)),
+            truth=_truth(columns["e"]),
+            scores=_scores(columns["e"]),
+            truth_dice=_rows(columns, lambda parts: _overlaps(parts, lambda part: part.image_truth_dice)),
         )
 
     def _layer(self, key: Key, sums: TapSums) -> Layer:
@@ -234,21 +238,50 @@ def _layer_spread(sums: TapSums, place: int) -> _Spread:
     return _Spread(interval, histogram_quantile(counts, 0.5), histogram_quantile(counts, 0.95))
 
 
-def _classes(parts: tuple[Values | None, ...]) -> list[int] | None:
+def _rows(columns: Mapping[str, Parts], read: Callable[[Parts], list[RowT] | None]) -> dict[str, list[RowT]]:
+    """Return what is read of each pose, where there is something."""
+    return {name: row for name, parts in columns.items() if (row := read(parts)) is not None}
+
+
+def _decided(parts: Parts) -> list[ClassificationValues]:
+    """Return the values of a classifier that decides for one class; none of another task."""
+    rows = [part for part in parts if isinstance(part, ClassificationValues) and part.decided.shape[1] == 1]
+    return rows if len(rows) == len(parts) else []
+
+
+def _classes(parts: Parts) -> list[int] | None:
     """Return the decision for each image where there is one; -1 where the scores are not finite."""
-    rows = [part for part in parts if isinstance(part, ClassificationValues)]
-    if len(rows) < len(parts) or rows[0].decided.shape[1] != 1:
-        return None
-    classes = np.concatenate([np.where(part.finite, part.decided[:, 0], NO_CLASS) for part in rows])
-    return [int(number) for number in classes]
+    found = [np.where(part.finite, part.decided[:, 0], NO_CLASS) for part in _decided(parts)]
+    return np.concatenate(found).tolist() if found else None
 
 
-def _dice(parts: tuple[Values | None, ...]) -> list[float | None] | None:
+def _truth(parts: Parts) -> list[int]:
+    """Return the true class of each image; empty without labels, of which there may be several."""
+    found = [
+        part.truth.argmax(axis=1)
+        for part in _decided(parts)
+        if part.truth is not None and part.truth.shape[1] > 1
+    ]
+    return np.concatenate(found).tolist() if found else []
+
+
+def _scores(parts: Parts) -> list[list[float] | None]:
+    """Return the scores of each image; None where they are not finite, empty where there are too many."""
+    return [
+        row.tolist() if finite else None
+        for part in _decided(parts)
+        if part.scores is not None
+        for row, finite in zip(part.scores, part.finite, strict=True)
+    ]
+
+
+def _overlaps(
+    parts: Parts, read: Callable[[SegmentationValues], NDArray[np.float64] | None]
+) -> list[float | None] | None:
     """Return Dice of each image, the mean over classes; None where the scores are not finite."""
-    rows = [part for part in parts if isinstance(part, SegmentationValues)]
-    if len(rows) < len(parts):
-        return None
-    return [finite_or_none(value) for value in np.concatenate([part.image_dice for part in rows])]
+    rows = [read(part) for part in parts if isinstance(part, SegmentationValues)]
+    known = [row for row in rows if row is not None]
+    return [finite_or_none(value) for value in np.concatenate(known)] if len(known) == len(parts) else None
 
 
 def _kept(values: Values) -> NDArray[np.float64] | None:

@@ -211,7 +211,8 @@ def _compare(
         value = reference.held.sample(value, expected)
     actions = _channel_actions(key, action, setting)
     spare = expected.spare and actions is None
-    reference.plain.add(value, expected.value, expected.norms, careful=reference.careful, spare=spare)
+    known = None if reference.careful else expected.norms
+    reference.plain.add(value, expected.value, known, careful=reference.careful, spare=spare)
     halves = torch.zeros(len(value), dtype=torch.long) if batch_halves is None else batch_halves
     if actions is None:
         if reference.compared is not reference.plain:

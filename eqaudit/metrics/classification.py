@@ -12,6 +12,7 @@ from scipy.special import expit, logit
 from scipy.stats import rankdata
 from torch.nn import functional
 
+from eqaudit.groups import IDENTITY
 from eqaudit.metrics.base import Observed, Scene, as_floats, as_integers, finite_images
 from eqaudit.report import ElementConsistency, Estimate, Predictions, WorstAccuracy
 from eqaudit.statistics import NORMAL_QUANTILE, Floats, Integers, mean_intervals, share_interval
@@ -27,7 +28,7 @@ class ClassificationValues:
 
     ``kept`` is whether the decision is that of the unmoved image, ``right`` the share of right decisions of
     each image; ``scores`` (B, K) and ``truth`` (B, K) of 0 and 1 are kept for the AUC. Without labels the
-    last are None.
+    last are None, but for the scores of the unmoved images.
     """
 
     decided: Integers
@@ -59,12 +60,13 @@ class Classification:
         decided = self._decide(after)
         share = 0.5 if self.kind == "multi-class" else 1 / self.classes
         right = loss = scores = truth = None
+        if self.classes <= LARGEST_AUC_CLASSES and (scene.targets is not None or scene.action == IDENTITY):
+            # For one curve the order is all that counts, and a sigmoid would make sure scores equal.
+            scores = as_floats(after if self.kind == "multi-class" else torch.nan_to_num(moved.double()))
         if scene.targets is not None:
             truth = self._truth(scene.targets)
             right = (as_integers(decided) == self._decisions(truth)).mean(axis=1)
             loss = self._loss(moved, after, torch.from_numpy(truth).to(after.device))
-            # For one curve the order is all that counts, and a sigmoid would make sure scores equal.
-            scores = as_floats(after if self.kind == "multi-class" else torch.nan_to_num(moved.double()))
         return ClassificationValues(
             decided=as_integers(decided),
             kept=(decided == self._decide(before)).all(dim=1).cpu().numpy(),
@@ -72,7 +74,7 @@ class Classification:
             variation=as_floats((after - before).abs().sum(dim=1) * share),
             right=right,
             loss=loss,
-            scores=scores if self.classes <= LARGEST_AUC_CLASSES else None,
+            scores=scores,
             truth=truth,
         )
 

@@ -42,7 +42,16 @@ class SegmentationValues:
     @property
     def image_dice(self) -> Floats:
         """Dice of each image, the mean over classes, (B,); NaN where the scores are not finite."""
-        return np.where(self.finite, self.dice.mean(axis=1), np.nan)
+        return self._by_image(self.dice)
+
+    @property
+    def image_truth_dice(self) -> Floats | None:
+        """Dice of each image with the truth, likewise; None without truth."""
+        pair = self.against_truth()
+        return None if pair is None else self._by_image(pair[0])
+
+    def _by_image(self, overlaps: Floats) -> Floats:
+        return np.where(self.finite, overlaps.mean(axis=1), np.nan)
 
     @property
     def iou(self) -> Floats:

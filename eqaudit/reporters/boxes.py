@@ -90,19 +90,35 @@ def _draw_row(axes: Axes, quantity: Quantity, angles: Angles) -> None:
         axes.stairs(values, edges, baseline=1, fill=True, color=FLOOR_COLOUR, zorder=0.5)
     if quantity.unmoved is not None:
         axes.axhline(quantity.unmoved, color=BLUE, linestyle="--", linewidth=0.9, zorder=1)
-    _draw_boxes(axes, quantity, angles)
+    _draw_spreads(axes, quantity, angles)
     angles.set_axis(axes)
 
 
-def _draw_boxes(axes: Axes, quantity: Quantity, angles: Angles) -> None:
+def _draw_spreads(axes: Axes, quantity: Quantity, angles: Angles) -> None:
     there = [place for place, name in enumerate(angles.names) if name in quantity.spreads]
-    line = float(np.clip(0.2 * angles.points, 0.15, 0.8))
+    boxes = [_box(quantity.spreads[angles.names[place]]) for place in there]
+    colours = [GREEN if angles.exact[place] else SKY for place in there]
+    positions = [float(angles.degrees[place]) for place in there]
+    draw_boxes(axes, boxes, positions, colours, angles.width, angles.points)
+
+
+def draw_boxes(
+    axes: Axes,
+    boxes: Sequence[dict[str, Any]],
+    positions: Sequence[float],
+    colours: Sequence[str],
+    width: float,
+    points: float,
+    mean: str = VERMILION,
+) -> None:
+    """Draw boxes, as `Axes.bxp` takes them, of a width in degrees, that is so many points on the page."""
+    line = float(np.clip(0.2 * points, 0.15, 0.8))
     # Hundreds of thin lines that are moved to whole pixels would show a pattern of their own.
     thin: dict[str, Any] = {"linewidth": line, "color": "0.15", "snap": False if line < SNAPPED else None}
     drawn = axes.bxp(
-        [_box(quantity.spreads[angles.names[place]]) for place in there],
-        positions=[float(angles.degrees[place]) for place in there],
-        widths=angles.width,
+        boxes,
+        positions=positions,
+        widths=width,
         manage_ticks=False,
         patch_artist=True,
         showmeans=True,
@@ -110,11 +126,11 @@ def _draw_boxes(axes: Axes, quantity: Quantity, angles: Angles) -> None:
         whiskerprops=thin,
         capprops=thin,
         medianprops={"linewidth": 1.8 * line, "color": "black"},
-        meanprops=_mark("D", VERMILION, 0.5 * angles.points, 3.2),
-        flierprops=_mark("o", "0.45", 0.45 * angles.points, 2.2),
+        meanprops=_mark("D", mean, 0.5 * points, 3.2),
+        flierprops=_mark("o", "0.45", 0.45 * points, 2.2),
     )
-    for place, box in zip(there, drawn["boxes"], strict=True):
-        box.set_facecolor(to_rgba(GREEN if angles.exact[place] else SKY, 0.75))
+    for box, colour in zip(drawn["boxes"], colours, strict=True):
+        box.set_facecolor(to_rgba(colour, 0.75))
 
 
 def _box(spread: Spread) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from eqaudit.comparison import LETTERS, Comparison
 from eqaudit.report import (
     Dense,
     ElementError,
@@ -45,16 +46,32 @@ def sweep_csv(report: Report) -> bytes:
     UTF-8 with a header row; text is quoted and an empty cell means that there is no value. Columns of
     the task are there only when the task has them, those of labels or masks only with labels or masks.
     """
+    columns = _columns(report)
+    return _write([name for name, _ in columns], zip(*(cells for _, cells in columns), strict=True))
+
+
+def comparison_csv(comparison: Comparison) -> bytes:
+    """Return the same rows for each model, which the first two columns name; columns are those of any."""
+    tables = [dict(_columns(report)) for report in comparison.reports]
+    header = list(dict.fromkeys(name for table in tables for name in table))
+    rows = (
+        [letter, report.model.spec, *(table[name][place] if name in table else None for name in header)]
+        for letter, report, table in zip(LETTERS, comparison.reports, tables, strict=False)
+        for place in range(len(table["element"]))
+    )
+    return _write(["model", "spec", *header], rows)
+
+
+def _columns(report: Report) -> list[Column]:
     errors = {error.element: error for output in report.outputs if output.gating for error in output.errors}
     names = list(errors) or [pose.name for pose in report.group.elements]
     poses = {pose.name: pose for pose in report.group.elements}
-    columns = [
+    return [
         ("element", names),
         *_pose_columns(names, poses),
         *_error_columns(names, errors),
         *_task_columns(report, names),
     ]
-    return _write([name for name, _ in columns], zip(*(cells for _, cells in columns), strict=True))
 
 
 def per_image_csv(report: Report) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -40,7 +41,7 @@ def draw_consistency(report: Report, predictions: Predictions) -> Figure:
         upper, lower = grid[2 * place, 0], grid[2 * place + 1, 0]
         _draw_decisions(upper, row, predictions)
         variation = {part.element: part.total_variation for part in rows}
-        _draw_curve(lower, row, variation, "0.35", "s", "total variation")
+        draw_curve(lower, row, variation, "0.35", "s", "total variation")
         _finish_share(lower, row, "total variation", 0.0)
         describe_row(upper, row.title)
     grid[-1, 0].set_xlabel("angle", fontsize=9)
@@ -55,11 +56,11 @@ def _draw_decisions(axes: Axes, angles: Angles, predictions: Predictions) -> Non
     consistency: Estimates = {
         row.element: None if row.consistency is None else Estimate(row.consistency, row.ci95) for row in rows
     }
-    _draw_curve(axes, angles, consistency, BLUE, "o", "consistency")
+    draw_curve(axes, angles, consistency, BLUE, "o", "consistency")
     shown = [consistency]
     if _has_accuracy(rows):
         accuracy: Estimates = {row.element: row.accuracy for row in rows}
-        _draw_curve(axes, angles, accuracy, VERMILION, "^", "accuracy")
+        draw_curve(axes, angles, accuracy, VERMILION, "^", "accuracy")
         shown.append(accuracy)
         if predictions.unmoved is not None and predictions.unmoved.accuracy is not None:
             _draw_level(
@@ -75,9 +76,10 @@ def _has_accuracy(rows: Sequence[ElementConsistency]) -> bool:
     return any(row.accuracy is not None for row in rows)
 
 
-def _draw_curve(
-    axes: Axes, angles: Angles, estimates: Estimates, colour: str, marker: str, label: str
+def draw_curve(
+    axes: Axes, angles: Angles, estimates: Estimates, colour: str, marker: str, label: str, style: str = "-"
 ) -> None:
+    """Draw what is known at each angle, with a band for its interval."""
     known = {name: part for name, part in estimates.items() if part is not None}
     low, high = angles.take_ends({name: part.ci95 for name, part in known.items()})
     values = angles.take({name: part.value for name, part in known.items()})
@@ -85,9 +87,8 @@ def _draw_curve(
     if angles.sparse:
         axes.vlines(angles.degrees, low, high, color=colour, alpha=0.5, linewidth=1.0)
     size = float(np.clip(0.7 * angles.points, 0.8, LARGEST_MARK))
-    axes.plot(
-        angles.degrees, values, color=colour, marker=marker, markersize=size, linewidth=1.1, label=label
-    )
+    look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": style}
+    axes.plot(angles.degrees, values, markersize=size, linewidth=1.1, label=label, **look)
 
 
 def _draw_level(axes: Axes, value: float, colour: str, style: str, label: str) -> None:
@@ -130,7 +131,7 @@ def _draw_fidelity(axes: Axes, angles: Angles, dense: Dense) -> None:
     decibels: Estimates = {
         row.element: None if row.psnr is None else Estimate(row.psnr, row.ci95) for row in dense.by_element
     }
-    _draw_curve(axes, angles, decibels, BLUE, "o", "PSNR, 95 % interval")
+    draw_curve(axes, angles, decibels, BLUE, "o", "PSNR, 95 % interval")
     equal = [
         float(angle)
         for angle, name in zip(angles.degrees, angles.names, strict=True)

@@ -99,9 +99,11 @@ def add_legend(figure: Figure, handles: Sequence[Artist], most: int = 4) -> None
     """Explain lines and marks below the axes, at most so many beside each other, in rows of like length."""
     rows = -(-len(handles) // most)
     columns = -(-len(handles) // max(rows, 1))
-    figure.legend(
+    legend = figure.legend(
         handles=handles, loc="outside lower center", ncols=max(columns, 1), frameon=False, fontsize=8
     )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def set_title(figure: Figure, report: Report, text: str, images: int | None = None) -> None:

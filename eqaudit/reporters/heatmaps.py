@@ -130,7 +130,7 @@ def draw_per_class(report: Report, predictions: Predictions) -> Figure:
     figure = new_figure(PAGE_WIDTH, 1.3 + height * len(angles))
     grid = figure.subplots(len(angles), 1, squeeze=False, sharex=True)
     for axes, row in zip(grid[:, 0], angles, strict=True):
-        _draw_classes(axes, row, shares, _class_names(predictions, classes))
+        _draw_classes(axes, row, shares, _counted_names(predictions, classes))
         axes.set_ylabel("class (images)" if predictions.class_images else "class", fontsize=9)
     _add_bar(figure, grid[:, 0].tolist())
     grid[-1, 0].set_xlabel("angle", fontsize=9)
@@ -161,15 +161,20 @@ def _is_tick(angles: Angles, angle: float) -> bool:
     return bool(np.isclose(angles.ticks(), angle).any())
 
 
-def _class_names(predictions: Predictions, classes: int) -> list[str]:
+def class_names(predictions: Predictions, classes: int) -> list[str]:
+    """Return the names of the classes, or their numbers, short enough for the side of a picture."""
     names = [
         predictions.class_names[place] if place < len(predictions.class_names) else str(place)
         for place in range(classes)
     ]
-    counts = predictions.class_images or []
     shown = [brief(name) for name in names]
-    short = [name if len(name) <= LONGEST_CLASS else f"{name[: LONGEST_CLASS - 1]}…" for name in shown]
-    return [f"{name} ({counts[place]})" if place < len(counts) else name for place, name in enumerate(short)]
+    return [name if len(name) <= LONGEST_CLASS else f"{name[: LONGEST_CLASS - 1]}…" for name in shown]
+
+
+def _counted_names(predictions: Predictions, classes: int) -> list[str]:
+    counts = predictions.class_images or []
+    names = enumerate(class_names(predictions, classes))
+    return [f"{name} ({counts[place]})" if place < len(counts) else name for place, name in names]
 
 
 def _add_bar(figure: Figure, rows: list[Axes]) -> None:

@@ -14,6 +14,8 @@ from eqaudit.errors import DataError
 from eqaudit.report import PerImage, Report
 
 LARGEST_INLINE = 10_000
+TABLES = {"output": np.float64, "predicted": np.int64, "dice": np.float64, "truth_dice": np.float64}
+"""The fields that hold a value for each element and image."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -31,19 +33,22 @@ def split_per_image(report: Report, file: str) -> tuple[Report, bytes | None]:
     -------
     Report, bytes
         The report, naming the archive and its sha256, and the archive: arrays ``ids``,
-        ``output/ELEMENT`` and ``dice/ELEMENT`` (NaN where not finite) and
-        ``predicted/ELEMENT``. The report itself and None
-        when the values are few.
+        ``output/ELEMENT``, ``dice/ELEMENT``, ``truth_dice/ELEMENT`` and ``scores`` (NaN where not
+        finite), ``predicted/ELEMENT`` and ``truth``. The report itself and None when the values are few.
     """
     values = report.per_image
     if values is None or _count(values) <= LARGEST_INLINE:
         return report, None
     arrays = {"ids": np.array(values.ids)}
-    arrays |= {f"output/{element}": np.array(row, dtype=np.float64) for element, row in values.output.items()}
-    arrays |= {
-        f"predicted/{element}": np.array(row, dtype=np.int64) for element, row in values.predicted.items()
-    }
-    arrays |= {f"dice/{element}": np.array(row, dtype=np.float64) for element, row in values.dice.items()}
+    for part, kind in TABLES.items():
+        rows: dict[str, list[float | None]] = getattr(values, part)
+        arrays |= {f"{part}/{element}": np.array(row, dtype=kind) for element, row in rows.items()}
+    if values.truth:
+        arrays["truth"] = np.array(values.truth, dtype=np.int64)
+    if values.scores:
+        classes = max(len(row or ()) for row in values.scores)
+        scores = [[np.nan] * classes if row is None else row for row in values.scores]
+        arrays["scores"] = np.array(scores, dtype=np.float64)
     content = _archive(arrays)
     outside = PerImage([], {}, {}, {}, file, hashlib.sha256(content).hexdigest())
     return msgspec.structs.replace(report, per_image=outside), content
@@ -62,24 +67,28 @@ def join_per_image(report: Report, content: bytes) -> Report:
         return report
     if hashlib.sha256(content).hexdigest() != outside.sha256:
         raise DataError(f"{outside.file} is not the archive that its report names", "keep the two together")
-    parts: dict[str, dict[str, list[Any]]] = {"output": {}, "predicted": {}, "dice": {}}
+    parts: dict[str, dict[str, list[Any]]] = {part: {} for part in TABLES}
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             ids = [str(name) for name in archive["ids"]]
-            for name in set(archive.files) - {"ids"}:
+            for name in set(archive.files) - {"ids", "truth", "scores"}:
                 part, _, element = name.partition("/")
                 row = archive[name].tolist()
                 parts[part][element] = [None if value != value else value for value in row]  # noqa: PLR0124 - NaN
+            truth = archive["truth"].tolist() if "truth" in archive else []
+            scores = archive["scores"] if "scores" in archive else np.empty((0, 0))
+            rows = [row.tolist() if np.isfinite(row).all() else None for row in scores]
     except Exception as error:
         # NumPy raises errors of many kinds on a damaged archive.
         raise DataError(f"{outside.file} cannot be read: {error}", "write the report again") from error
-    return msgspec.structs.replace(
-        report, per_image=PerImage(ids, parts["output"], parts["predicted"], parts["dice"])
-    )
+    tables = (parts["output"], parts["predicted"], parts["dice"])
+    found = PerImage(ids, *tables, truth=truth, scores=rows, truth_dice=parts["truth_dice"])
+    return msgspec.structs.replace(report, per_image=found)
 
 
 def _count(values: PerImage) -> int:
-    return sum(len(row) for part in (values.output, values.predicted, values.dice) for row in part.values())
+    tables = sum(len(row) for part in TABLES for row in getattr(values, part).values())
+    return tables + len(values.truth) + sum(len(row or ()) for row in values.scores)
 
 
 def _archive(arrays: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]) -> bytes:

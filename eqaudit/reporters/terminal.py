@@ -108,9 +108,9 @@ def header(report: Report) -> RenderableType:
     grid.add_row("", Text(show("; ".join(inputs.preprocessing))))
     for skipped in inputs.skipped:
         grid.add_row("skipped", Text(f"{show(skipped.name)}: {show(skipped.reason)}"))
-    grid.add_row("angles" if report.kind == "sweep" else "group", Text(_describe_group(report)))
+    grid.add_row("angles" if report.kind == "sweep" else "group", Text(describe_group(report)))
     if report.resampling is not None:
-        grid.add_row("", Text(_describe_resampling(report.resampling)))
+        grid.add_row("", Text(describe_resampling(report.resampling)))
     for reason in _describe_task(report):
         grid.add_row("task", Text(show(reason)))
     for warning in [*report.warnings, *_turning_output(report)]:
@@ -127,7 +127,8 @@ def _turning_output(report: Report) -> Iterator[str]:
         )
 
 
-def _describe_group(report: Report) -> str:
+def describe_group(report: Report) -> str:
+    """Return which turns and mirrors there were, and how many of them resample."""
     poses = report.group.elements
     mirrors = any(pose.mirrored for pose in poses)
     if report.kind == "sweep":
@@ -144,7 +145,8 @@ def _describe_group(report: Report) -> str:
     return f"{moves}: {len(poses) - resampled - unmoved} exact, {resampled} resampled"
 
 
-def _describe_resampling(found: Resampling) -> str:
+def describe_resampling(found: Resampling) -> str:
+    """Return how images were resampled, and what that did to the output."""
     methods = dict.fromkeys([found.interpolation, found.feature_interpolation])
     margin = "the receptive radius" if found.margin is None else f"{found.margin:.3g} px"
     parts = [f"{' and '.join(methods)} resampling", f"boundary {found.boundary}, margin {margin}"]

@@ -1,0 +1,273 @@
+"""`eqaudit compare`: several models on the same images, beside each other and tested in pairs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+import typer
+
+from eqaudit.cli.audits import Writers
+from eqaudit.cli.flags import (
+    Csv,
+    ImageFlags,
+    Json,
+    Layouts,
+    OutputName,
+    Plots,
+    Quiet,
+    RunFlags,
+    TapsFlag,
+    TaskFlags,
+    TurningFlags,
+    command_line,
+    input_files,
+)
+from eqaudit.cli.grouping import with_flags
+from eqaudit.cli.output import (
+    check_output,
+    per_image_path,
+    require_stdout,
+    stdout_style,
+    write_comparison,
+    write_drawn,
+    write_file,
+    write_stdout,
+)
+from eqaudit.cli.progress import model_output, progress_bar
+from eqaudit.comparison import LETTERS, Comparison, Timing
+from eqaudit.errors import EqauditError, ExitCode, UsageError
+from eqaudit.gate import SOUND, Limits, judge
+from eqaudit.plan import (
+    NO_LAYERS,
+    AuditPlan,
+    ModelSpec,
+    PythonObject,
+    TimingPlan,
+    parse_angles,
+    parse_group,
+    parse_layout,
+    parse_model,
+    parse_weights,
+)
+from eqaudit.report import Report, replace_text, to_json
+from eqaudit.reporters.base import gate_checks
+from eqaudit.reporters.comparison import render_comparison
+from eqaudit.reporters.csv_table import comparison_csv
+from eqaudit.reporters.escape import hide_home
+from eqaudit.worker import OnOutput, OnProgress, run_audit, run_timing
+
+EXAMPLES = """Examples:
+
+eqaudit compare model.pt new_model.pt --data slides/ --labels labels.csv
+
+eqaudit compare plain.pt orbit.pt --data photos/ --labels folders --angles 0:360:10 --plots curves/
+
+eqaudit compare nets.py:make nets.py:make --weights first.pth --weights second.pth --json comparison.json"""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedFlags:
+    """Which models."""
+
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A B [C ...]",
+            help="Two to eight models: files, package.module:factory, or file.py:factory.",
+            show_default=False,
+        ),
+    ]
+    arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arg", metavar="NAME=VALUE", help="Argument of every Python factory among them (repeatable)."
+        ),
+    ] = None
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="One for each Python model among them, in their order (repeatable)."
+        ),
+    ] = None
+    no_strict_weights: Annotated[
+        bool, typer.Option("--no-strict-weights", help="Load the weights that fit, and say which do not.")
+    ] = False
+
+    def parse(self) -> list[ModelSpec]:
+        """Check the options and return them as parts of plans."""
+        if not 1 < len(self.models) <= len(LETTERS):
+            raise UsageError(
+                f"compare takes 2 to {len(LETTERS)} models, not {len(self.models)}", "eqaudit compare A B"
+            )
+        plain = [parse_model(text, []) for text in self.models]
+        code = [place for place, model in enumerate(plain) if isinstance(model, PythonObject)]
+        paths = self.weights or []
+        if paths and len(paths) != len(code):
+            raise UsageError(
+                f"there are {len(paths)} --weights and {len(code)} models of Python code",
+                "give one to each of them, in their order",
+            )
+        if (self.arg or self.no_strict_weights) and not code:
+            raise UsageError(
+                "--arg and --no-strict-weights go with Python code, of which there is none", "leave them out"
+            )
+        for number, place in enumerate(code):
+            model = parse_model(self.models[place], self.arg or [])
+            path = paths[number] if paths else None
+            plain[place] = parse_weights(model, path, strict=not self.no_strict_weights)
+        return plain
+
+
+@with_flags
+def compare(
+    *,
+    models: ComparedFlags,
+    group: Annotated[
+        str | None,
+        typer.Option(help="Symmetries to test, as in check; D4 without --angles.", show_default=False),
+    ] = None,
+    angles: Annotated[
+        str | None,
+        typer.Option(
+            metavar="START:STOP:STEP|A,B,...",
+            help="Turn by these degrees instead, as in sweep-angles.",
+            show_default=False,
+        ),
+    ] = None,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="With --angles: also mirror, then turn, by every angle.")
+    ] = False,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Layers to measure (repeatable): all when left out, with --angles none.",
+        ),
+    ] = None,
+    taps: TapsFlag = "modules",
+    layout: Layouts = None,
+    output: OutputName = None,
+    images: ImageFlags,
+    turning: TurningFlags,
+    task: TaskFlags,
+    json: Json = None,
+    csv: Csv = None,
+    plots: Plots = None,
+    run: RunFlags,
+    quiet: Quiet = False,
+) -> ExitCode:
+    """Audit several models on the same images, and test in pairs by how much they differ.
+
+    Nothing is judged: the code is 0 wherever all of them can be measured.
+    """
+    require_stdout()
+    if angles is not None and group is not None:
+        raise UsageError("--group goes without --angles", "leave one of them out")
+    if mirror and angles is None:
+        raise UsageError("--mirror goes with --angles", "a group Dn has its mirrors")
+    specs = models.parse()
+    plan = AuditPlan(
+        model=specs[0],
+        inputs=images.parse(),
+        run=run.parse(),
+        group=parse_group(group or "D4"),
+        angles=() if angles is None else parse_angles(angles),
+        mirror=mirror,
+        space=turning.parse(),
+        task=task.parse(),
+        layers=tuple(layers or ([NO_LAYERS] if angles is not None else [])),
+        layouts=tuple(parse_layout(text) for text in layout or ()),
+        taps=taps,
+        output=output or "",
+        command=command_line(),
+    )
+    writers = Writers(json, plots, csv)
+    inputs = tuple(path for spec in specs for path in input_files(spec, plan.inputs))
+    writers.check(inputs)
+    if json not in {None, "-"}:
+        for letter in LETTERS[: len(specs)]:
+            check_output(per_image_path(str(json), letter), inputs)
+    found = _measure(plan, specs, run, quiet=quiet)
+    if found is not None:
+        write(found, writers, quiet=quiet)
+    return ExitCode.PASSED
+
+
+def write(comparison: Comparison, writers: Writers, *, quiet: bool) -> None:
+    """Write what was asked for, pictures first, and show the comparison."""
+    if writers.plots is not None:
+        # As costly to import as the pictures of one audit.
+        from eqaudit.reporters.comparison_pictures import draw_comparison  # noqa: PLC0415
+
+        write_drawn(writers.plots, draw_comparison(comparison))
+    if writers.csv is not None:
+        write_file(writers.csv, comparison_csv(comparison))
+    if writers.json not in {None, "-"}:
+        write_comparison(str(writers.json), comparison)
+    if writers.json == "-":
+        write_stdout(to_json(comparison))
+    else:
+        write_stdout(render_comparison(comparison, stdout_style(), quiet=quiet))
+
+
+def _measure(plan: AuditPlan, specs: Sequence[ModelSpec], run: RunFlags, *, quiet: bool) -> Comparison | None:
+    """Audit one model after the other, then time all; None where another rank has the reports."""
+    # Imported late: numpy and scipy.
+    from eqaudit.comparing import compare_reports, require_same_images  # noqa: PLC0415
+
+    reports: list[Report] = []
+    notes: list[str] = []
+    shape = ""
+    with progress_bar(quiet=quiet) as on_progress, model_output(verbose=run.verbose) as on_output:
+        for letter, spec in zip(LETTERS, specs, strict=False):
+            with _named(f"{letter} ({spec}){shape}"):
+                asked = msgspec.structs.replace(plan, model=spec)
+                audited = run_audit(asked, run.timeout, _of_model(letter, on_progress), on_output)
+            if audited is None:
+                return None
+            report = replace_text(audited.report, hide_home)
+            if shape:
+                shown = msgspec.structs.replace(report.inputs, shape_reason=f"as for model {LETTERS[0]}")
+                report = msgspec.structs.replace(report, inputs=shown)
+            # Nothing is judged, but numbers that mean nothing are told.
+            judged = judge(report, Limits())
+            unsound = [check for check in gate_checks(judged) if check.name in SOUND and not check.passed]
+            notes += [f"model {letter}: {check.reason}" for check in unsound]
+            reports.append(msgspec.structs.replace(judged, gate=None))
+            require_same_images(reports[0], report, letter)
+            if len(reports) == 1:
+                # What one model takes the others must take: no other shape would give the same images.
+                inputs = msgspec.structs.replace(plan.inputs, input_shape=report.inputs.shape)
+                shape = "" if plan.inputs.input_shape else f", given images as model {letter} takes them"
+                plan = msgspec.structs.replace(plan, inputs=inputs)
+        timing, failure = _time(plan, specs, run, on_progress, on_output)
+    return compare_reports(reports, plan.task.threshold, timing, notes + failure)
+
+
+def _time(
+    plan: AuditPlan, specs: Sequence[ModelSpec], run: RunFlags, on_progress: OnProgress, on_output: OnOutput
+) -> tuple[list[Timing], list[str]]:
+    """Time all models in one process; a failure costs no more than the times."""
+    timed = TimingPlan(tuple(specs), plan.inputs, plan.run)
+    try:
+        return run_timing(timed, run.timeout, on_progress, on_output).models, []
+    except EqauditError as error:
+        return [], [hide_home(f"forward times were not measured: {error.message}")]
+
+
+def _of_model(letter: str, on_progress: OnProgress) -> OnProgress:
+    return lambda event: on_progress(msgspec.structs.replace(event, stage=f"{letter}: {event.stage}"))
+
+
+@contextlib.contextmanager
+def _named(model: str) -> Iterator[None]:
+    """Say in an error which of the models it is about."""
+    try:
+        yield
+    except EqauditError as error:
+        error.message = f"model {model}: {error.message}"
+        raise

@@ -1,0 +1,20 @@
+"""Several models in one picture: curves and boxes by angle, ROC, confusion, confidence."""
+
+from __future__ import annotations
+
+from eqaudit.comparison import Comparison
+from eqaudit.reporters.comparison_curves import draw_curves, draw_paired_boxes
+from eqaudit.reporters.comparison_decisions import draw_confidence, draw_confusion, draw_roc
+from eqaudit.reporters.figures import to_png
+
+
+def draw_comparison(comparison: Comparison) -> dict[str, bytes]:
+    """Return the pictures of a comparison, as PNG by file name: those for which it has values."""
+    figures = {
+        "curves.png": draw_curves(comparison),
+        "boxes.png": draw_paired_boxes(comparison),
+        "roc.png": draw_roc(comparison),
+        "confusion.png": draw_confusion(comparison),
+        "confidence.png": draw_confidence(comparison),
+    }
+    return {name: to_png(figure) for name, figure in figures.items() if figure is not None}
