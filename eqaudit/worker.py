@@ -300,10 +300,10 @@ def main(arguments: list[str]) -> None:
 
 def _measure(plan: Plan, progress: Callable[[str, int, int], None]) -> Event:
     try:
-        from eqaudit import engine  # noqa: PLC0415 - only here is torch imported
+        from eqaudit import diagnosis, engine  # noqa: PLC0415 - only here is torch imported
 
         result = (
-            engine.check(plan, progress)
+            engine.check(plan, progress, diagnosis.explain if plan.diagnose else None)
             if isinstance(plan, AuditPlan)
             else engine.list_layers(plan, progress)
         )

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eqaudit.cli import check, init, layers, render, sweep_angles
+from eqaudit.cli import check, diagnose, init, layers, render, sweep_angles
 from eqaudit.cli.audits import Asked
 from eqaudit.cli.help import Command, Group, usage_error
 from eqaudit.cli.output import write_error, write_stderr, write_stdout
@@ -43,6 +43,7 @@ app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )(init.init)
 app.command("sweep-angles", cls=Command, epilog=sweep_angles.EXAMPLES)(sweep_angles.sweep_angles)
+app.command(cls=Command, epilog=diagnose.EXAMPLES)(diagnose.diagnose)
 app.command(cls=Command, epilog=layers.EXAMPLES)(layers.layers)
 app.command(cls=Command, epilog=render.EXAMPLES)(render.render)
 

@@ -1,0 +1,374 @@
+"""A model as a chain of steps, run so that each step sees what a perfect network would have given it.
+
+A step is a tensor that a module or an operation computed: views and copies of earlier ones are none. On moved
+images every step is compared with ``rho(g) T_g`` of its own unmoved value and then overwritten by that, in
+place. So whatever follows starts from exact inputs, and each step shows what it adds itself: the *local*
+equivariance error. That needs no call of a layer by itself, and works alike for every kind of model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from eqaudit.engine.base import Key, Setting, stream
+from eqaudit.engine.references import layout_of
+from eqaudit.errors import ModelError
+from eqaudit.groups import IDENTITY, Element
+from eqaudit.loader import AuditModel, Feature, Operation, with_operations
+from eqaudit.representations import LayerAction, with_one_channel_dimension
+from eqaudit.transforms import Layout, UnknownLayoutError, act
+
+LIMITS = {torch.float64: 1e-5, torch.float32: 1e-4}
+"""Largest local error of an exact step: weights are often symmetric to the rounding of float32 only."""
+NO_KEY: Key = ("", "", 0)
+
+Visit = Callable[["Step", torch.Tensor], None]
+Correct = Callable[["Step", torch.Tensor, torch.Tensor], torch.Tensor | None]
+"""From a step's tensor and what is expected of it: what to overwrite it with, None to leave it."""
+Deviations = Mapping[Key, torch.Tensor]
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """One tensor on the way, and how it moves with the image.
+
+    ``operations`` are what led to it from the step ``before``. ``errors`` are the local errors by element.
+    """
+
+    key: Key
+    name: str
+    type: str
+    layout: Layout
+    shape: torch.Size
+    operations: tuple[Operation, ...]
+    action: LayerAction | None
+    before: Step | None
+    errors: dict[Element, float] = field(default_factory=dict)
+
+    @property
+    def local(self) -> float:
+        """The local error over all elements (root mean square)."""
+        return math.sqrt(sum(error**2 for error in self.errors.values()) / max(len(self.errors), 1))
+
+    def expect(self, element: Element, still: torch.Tensor, setting: Setting) -> torch.Tensor:
+        """Return ``rho(g) T_g`` of the step's tensor, batch first, as the model lays it out."""
+        expected = still.clone()
+        inside = self.layout.space_last(expected)
+        moved = self.layout.space_last(still)
+        if self.layout.spatial:
+            moved = act(element, moved, setting.space.features)
+        action = None if self.action is None else self.action.at(element, 0)
+        if action is not None:
+            moved = action.on_tensor(with_one_channel_dimension(moved, spatial=self.layout.spatial))
+        inside.copy_(moved.reshape(inside.shape))
+        return expected
+
+
+def relative_error(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Return |one - other| relative to the mean power of the two; what is not finite is no error."""
+    power = float(one.double().square().sum() + other.double().square().sum()) / 2
+    error = math.sqrt(float((one.double() - other).square().sum()) / power) if power else 0.0
+    return error if math.isfinite(error) else 0.0
+
+
+class Network:
+    """The steps of a model on a few images (B, C, H, W), which are not windowed.
+
+    ``setting`` has the exact elements of a group as poses, and was prepared with taps at operations.
+    """
+
+    def __init__(self, model: AuditModel, images: torch.Tensor, setting: Setting) -> None:
+        self.model, self.images, self.setting = model, images, setting
+        self.elements = tuple(pose.element for pose in setting.poses if pose.element != IDENTITY)
+        self.limit = LIMITS.get(model.dtype or torch.float32, LIMITS[torch.float32])
+        survey = Survey(model, images, setting)
+        self.steps, self.output = survey.steps, survey.output
+
+    @property
+    def breaking(self) -> list[Step]:
+        """The steps that add an error of their own, in order of execution."""
+        return [step for step in self.steps.values() if max(step.errors.values(), default=0.0) > self.limit]
+
+    def walk(self, images: torch.Tensor, visit: Visit | None = None) -> torch.Tensor:
+        """Run the model, hand over each step's tensor, which may be written to, and return the output."""
+        found: list[torch.Tensor] = []
+
+        def receive(key: Key, feature: Feature) -> None:
+            step = self.steps.get(key)
+            if feature.value is not None and step is not None and visit is not None:
+                visit(step, feature.value)
+            if feature.value is not None and key == self.setting.gating:
+                found.append(feature.value.clone())
+
+        stream(self.model, images, self.setting, receive)
+        if not found:
+            raise ModelError(f"{self.setting.gating[1]} is no tensor", "name another with --output")
+        return found[0]
+
+    def record(self, images: torch.Tensor) -> dict[Key, torch.Tensor]:
+        """Return every step's tensor."""
+        kept: dict[Key, torch.Tensor] = {}
+
+        def keep(step: Step, value: torch.Tensor) -> None:
+            kept[step.key] = value.clone()
+
+        self.walk(images, keep)
+        return kept
+
+    def move(self, element: Element, images: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the images under an exact element."""
+        images = self.images if images is None else images
+        return act(element, images, self.setting.space.images).contiguous()
+
+    def force(
+        self,
+        still: Mapping[Key, torch.Tensor],
+        moved: torch.Tensor,
+        element: Element,
+        correct: Correct,
+    ) -> None:
+        """Run moved images; overwrite each step by what ``correct`` makes of it and of what is expected."""
+
+        def visit(step: Step, value: torch.Tensor) -> None:
+            right = correct(step, value, step.expect(element, still[step.key], self.setting))
+            if right is not None:
+                value.copy_(right)
+
+        self.walk(moved, visit)
+
+    def measure(self) -> None:
+        """Measure the local error of every step at every element."""
+        self._settle_actions()
+        still = self.record(self.images)
+        for element in self.elements:
+            self._measure_at(element, still)
+
+    def _measure_at(
+        self, element: Element, still: Mapping[Key, torch.Tensor], chosen: Step | None = None
+    ) -> tuple[int, float]:
+        """Measure at one element; return how many steps break, and the error of the chosen one.
+
+        Steps behind the chosen one may take the action of another layer where they are exact under that.
+        """
+        behind: list[Step] = []
+
+        def correct(step: Step, value: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+            step.errors[element] = relative_error(value, expected)
+            if behind and step.errors[element] > self.limit:
+                expected = self._adapt(step, value, still[step.key], element)
+            behind.extend([step] if step is chosen else [])
+            return expected
+
+        self.force(still, self.move(element), element, correct)
+        breaking = sum(step.errors[element] > self.limit for step in self.steps.values())
+        return breaking, 0.0 if chosen is None else chosen.errors[element]
+
+    def _adapt(self, step: Step, value: torch.Tensor, still: torch.Tensor, element: Element) -> torch.Tensor:
+        own = step.action
+        for step.action in self._other_actions(step, element):
+            expected = step.expect(element, still, self.setting)
+            error = relative_error(value, expected)
+            if error <= self.limit:
+                step.errors[element] = error
+                return expected
+        step.action = own
+        return step.expect(element, still, self.setting)
+
+    def _settle_actions(self) -> None:
+        """Try the actions of other layers on breaking steps, and keep those with the fewest breaking steps.
+
+        What was fitted to a broken layer may be wrong, and then layers that follow seem to break too.
+        """
+        element, still = self.elements[0], self.record(self.images)
+        self._measure_at(element, still)
+        tried: set[Key] = set()
+        while left := [step for step in self.breaking if step.key not in tried]:
+            step = left[0]
+            tried.add(step.key)
+            others = self._other_actions(step, element)
+            if not others:
+                continue
+            before = {other.key: other.action for other in self.steps.values()}
+            found = []
+            for action in [step.action, *others]:
+                self._assign({**before, step.key: action})
+                result = self._measure_at(element, still, step)
+                found.append((result, {other.key: other.action for other in self.steps.values()}))
+            self._assign(min(found, key=lambda each: each[0])[1])
+            self._measure_at(element, still)
+
+    def _assign(self, actions: Mapping[Key, LayerAction | None]) -> None:
+        for key, action in actions.items():
+            self.steps[key].action = action
+
+    def _other_actions(self, step: Step, element: Element) -> list[LayerAction | None]:
+        """Return the actions, each once, that layers of as many channels have at an element."""
+        inside = step.layout.space_last(torch.empty(step.shape, device="meta"))
+        channels = with_one_channel_dimension(inside, spatial=step.layout.spatial).shape[1]
+        known: dict[bytes, LayerAction | None] = {b"": None}
+        for other in self.steps.values():
+            found = None if other.action is None else other.action.at(element, 0)
+            if found is not None and found.channels == channels:
+                known.setdefault(found.matrix.tobytes(), other.action)
+        own = None if step.action is None else step.action.at(element, 0)
+        known.pop(b"" if own is None else own.matrix.tobytes(), None)
+        return list(known.values())
+
+    def disregard_unknown(self, element: Element) -> None:
+        """Drop steps that only seem to break: left as they are, the next exact step stays exact.
+
+        Their tensors move with the image in a way that was not found, as attention weights may.
+        """
+        waiting: list[Step] = []
+        dropped: list[Step] = []
+
+        def correct(step: Step, value: torch.Tensor, expected: torch.Tensor) -> torch.Tensor | None:
+            if step.errors[element] > self.limit:
+                waiting.append(step)
+                return None
+            if relative_error(value, expected) <= self.limit:
+                dropped.extend(waiting)
+            waiting.clear()
+            return expected
+
+        self.force(self.record(self.images), self.move(element), element, correct)
+        for step in dropped:
+            del self.steps[step.key]
+        if dropped:
+            self.measure()
+
+    def deviations(self, element: Element, keys: Collection[Key]) -> dict[Key, torch.Tensor]:
+        """Return what some steps add at an element, given exact inputs: tensors of their own shape."""
+        still, found = self.record(self.images), dict[Key, torch.Tensor]()
+
+        def correct(step: Step, value: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+            if step.key in keys:
+                found[step.key] = value - expected
+            return expected
+
+        self.force(still, self.move(element), element, correct)
+        return found
+
+    def output_error(self, element: Element, without: Deviations | None = None) -> float:
+        """Return the error of the output at an element, with what some steps add taken away."""
+        taken = without or {}
+
+        def visit(step: Step, value: torch.Tensor) -> None:
+            if step.key in taken:
+                value.sub_(taken[step.key])
+
+        moved = self.walk(self.move(element), visit)
+        return self.compare_outputs(self.walk(self.images), moved, element)
+
+    def compare_outputs(self, still: torch.Tensor, moved: torch.Tensor, element: Element) -> float:
+        """Return the equivariance error between two outputs."""
+        return relative_error(moved, self.output.expect(element, still, self.setting))
+
+    def symmetrised_error(self, step: Step, element: Element) -> float:
+        """Return the output error with one step made the average of ``rho(h)^-1 T_h^-1 l(rho(h) T_h z)``."""
+        still, moved = (self._with_average(step, self.move(start)) for start in (IDENTITY, element))
+        return self.compare_outputs(still, moved, element)
+
+    def _with_average(self, chosen: Step, images: torch.Tensor) -> torch.Tensor:
+        still = self.record(images)
+        total = still[chosen.key].clone()
+        for element in self.elements:
+            seen: list[torch.Tensor] = []
+
+            def correct(
+                step: Step, value: torch.Tensor, expected: torch.Tensor, seen: list[torch.Tensor] = seen
+            ) -> torch.Tensor | None:
+                if step is chosen:
+                    seen.append(value.clone())
+                return None if seen else expected
+
+            self.force(still, self.move(element, images), element, correct)
+            total += chosen.expect(~element, seen[0], self.setting)
+        average = total / (1 + len(self.elements))
+
+        def visit(step: Step, value: torch.Tensor) -> None:
+            if step is chosen:
+                value.copy_(average)
+
+        return self.walk(images, visit)
+
+    def averaged_output(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the output averaged over the group: one run for each element."""
+        total = self.walk(images)
+        for element in self.elements:
+            moved = self.walk(self.move(element, images))
+            total += self.output.expect(~element, moved, self.setting)
+        average: torch.Tensor = total / (1 + len(self.elements))
+        return average
+
+
+class Survey:
+    """One run that finds the steps: tensors in memory of their own, of known layout, and their operations."""
+
+    def __init__(self, model: AuditModel, images: torch.Tensor, setting: Setting) -> None:
+        self.setting, self.images = setting, images
+        self.steps: dict[Key, Step] = {}
+        self._pending: list[Operation] = []
+        self._memory: dict[int, tuple[torch.Tensor, Key]] = {
+            weight.untyped_storage().data_ptr(): (weight, NO_KEY)
+            for weight in model.runner.tensors().values()
+        }
+        self._last: Step | None = None
+        output: list[Step] = []
+
+        def receive(key: Key, feature: Feature) -> None:
+            step = self._receive(key, feature)
+            if key == setting.gating and step is not None:
+                output.append(step)
+
+        stream(with_operations(model, self._pending.append), images, setting, receive)
+        if not output:
+            raise ModelError("the judged output cannot be compared", "name another with --output")
+        self.output = output[0]
+
+    def _receive(self, key: Key, feature: Feature) -> Step | None:
+        value = feature.value
+        if value is None:
+            return None
+        start = value.untyped_storage().data_ptr()
+        known = self._memory.get(start)
+        if known is not None:
+            self._rename(known[1], feature)
+            return self._view(key, feature, value, self.steps.get(known[1])) if key[0] == "output" else None
+        self._memory[start] = value, key
+        step = self._make(key, feature, value)
+        if step is not None and _can_be_written(value):
+            self.steps[key] = step
+            self._pending.clear()
+            self._last = step
+        return step
+
+    def _view(self, key: Key, feature: Feature, value: torch.Tensor, step: Step | None) -> Step | None:
+        """Return the step that an output is, or one of its own for another view of the same memory."""
+        return step if step and step.shape == value.shape else self._make(key, feature, value)
+
+    def _make(self, key: Key, feature: Feature, value: torch.Tensor) -> Step | None:
+        sides = (self.images.shape[-2], self.images.shape[-1])
+        try:
+            layout = layout_of(key, value, len(self.images), sides, self.setting)
+        except UnknownLayoutError:
+            return None
+        action = self.setting.channels.by_key.get(key)
+        used = action if action is not None and action.moves else None
+        name = f"{feature.name}#{feature.call}" if feature.call else feature.name
+        return Step(key, name, feature.type, layout, value.shape, tuple(self._pending), used, self._last)
+
+    def _rename(self, key: Key, feature: Feature) -> None:
+        """Call a step after the module that returns it, where that computes nothing else."""
+        inside = [known for known in self.steps if known[1].startswith(f"{feature.name}.")]
+        if inside == [key]:
+            self.steps[key].name, self.steps[key].type = feature.name, feature.type
+
+
+def _can_be_written(value: torch.Tensor) -> bool:
+    """Whether no two elements of a tensor share memory, as those of an expanded one do."""
+    return all(stride or size <= 1 for size, stride in zip(value.shape, value.stride(), strict=True))

@@ -1,0 +1,210 @@
+"""Where and why equivariance breaks: planted causes are found, proven by experiment, and nothing else is."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from group_networks import GroupConv, Known, axis_network, images, regular, seeded, symmetrise, trivial
+from torch import Tensor, nn
+
+import eqaudit
+from eqaudit.report import Diagnosis
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "models"
+COUNT, FIELDS = 12, 6
+EXACT = 1e-9
+"""Error in float64 of networks whose weights are averaged in float64 and stored in float32."""
+
+
+class Position(nn.Module):
+    """Adds a learnt map."""
+
+    def __init__(self, channels: int, side: int) -> None:
+        super().__init__()
+        self.position = nn.Parameter(torch.randn(1, channels, side, side))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Add."""
+        return features + self.position
+
+
+class HalfOrbit(nn.Module):
+    """Averages two of the four channels of each field."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Average, `(B, 4 F, H, W)` to `(B, F, H, W)`."""
+        return torch.unflatten(features, 1, (-1, 4))[:, :, :2].mean(2)
+
+
+class ChannelMean(nn.Module):
+    """Mean over space."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Average, `(B, C, H, W)` to `(B, C)`."""
+        return features.mean((-2, -1))
+
+
+class Noise(nn.Module):
+    """Dropout that stays on."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Drop a tenth."""
+        return nn.functional.dropout(features, 0.1, training=True)
+
+
+class BatchStatistics(nn.Module):
+    """Normalisation by the batch."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise."""
+        return nn.functional.batch_norm(features, None, None, training=True)
+
+
+def network(**changes: nn.Module) -> nn.Sequential:
+    """Return an exact p4 network with some layers replaced, or added before the layer of the same ending.
+
+    ``before_conv3=layer`` adds ``planted`` before ``conv3``.
+    """
+    layers = dict[str, nn.Module]()
+    for name, layer in axis_network("last", fields=FIELDS).named_children():
+        if f"before_{name}" in changes:
+            layers["planted"] = changes[f"before_{name}"]
+        layers[name] = changes.get(name, layer)
+    return Known(layers, {})
+
+
+def group_convolution(kernel: int = 3, **options: object) -> nn.Conv2d:
+    """Return an exact p4 convolution of any kernel and options."""
+    with seeded(1):
+        layer = nn.Conv2d(4 * FIELDS, 4 * FIELDS, kernel, **options)  # type: ignore[arg-type]
+        symmetrise(layer, regular(FIELDS), regular(FIELDS))
+    return layer
+
+
+def strided() -> nn.Module:
+    """Return a stride of 2 on an even map."""
+    return network(conv3=group_convolution(stride=2, padding=1))
+
+
+def three_strided() -> nn.Module:
+    """Return three strides of 2."""
+    with seeded(2):
+        lift = nn.Conv2d(3, 4 * FIELDS, 3, stride=2, padding=1)
+        symmetrise(lift, trivial(3), regular(FIELDS))
+    step = partial(group_convolution, stride=2, padding=1)
+    return network(lift=lift, conv2=step(), conv3=step())
+
+
+def free_kernel() -> nn.Module:
+    """Return a convolution with weights of no symmetry."""
+    layer = GroupConv(4 * FIELDS, 4 * FIELDS)
+    good = group_convolution(padding=1)
+    with seeded(3):
+        layer.weight.copy_(good.weight + 0.5 * good.weight.std() * torch.randn(layer.weight.shape))
+        layer.bias.copy_(good.bias)  # type: ignore[union-attr, arg-type]
+    return network(conv3=layer)
+
+
+def flat() -> nn.Module:
+    """Return a linear layer on a flattened map."""
+    with seeded(4):
+        return network(pool=nn.Flatten(), head=nn.Linear(4 * FIELDS * 16 * 16, 5))
+
+
+def normalised() -> nn.Module:
+    """Return a normalisation with weights of every channel."""
+    with seeded(5):
+        layer = nn.BatchNorm2d(4 * FIELDS)
+        layer.weight.copy_(1 + 0.5 * torch.rand(4 * FIELDS))
+    return network(before_conv3=layer)
+
+
+def half_orbit() -> nn.Module:
+    """Return a pooling over half of each orbit."""
+    with seeded(6):
+        return network(before_pool=HalfOrbit(), pool=ChannelMean(), head=nn.Linear(FIELDS, 5))
+
+
+def located() -> nn.Module:
+    """Return a position embedding."""
+    with seeded(7):
+        return network(before_conv3=Position(4 * FIELDS, 16))
+
+
+PLANTED: dict[str, tuple[Callable[[], nn.Module], int, str, tuple[str, ...]]] = {
+    "strided": (strided, 16, "subsampling", ("conv3",)),
+    "pooled": (lambda: network(before_conv3=nn.MaxPool2d(2)), 17, "subsampling", ("planted",)),
+    "three strides": (three_strided, 32, "subsampling", ("lift", "conv2", "conv3")),
+    "padded": (
+        lambda: network(before_conv3=nn.ZeroPad2d((0, 1, 0, 1))),
+        16,
+        "one-sided-padding",
+        ("planted",),
+    ),
+    "even kernel": (
+        lambda: network(conv3=group_convolution(4, padding="same")),
+        16,
+        "even-kernel",
+        ("conv3",),
+    ),
+    "resized": (lambda: network(before_conv3=nn.Upsample(scale_factor=1.5)), 16, "resize", ("planted",)),
+    "flat": (flat, 16, "flatten", ("head",)),
+    "located": (located, 16, "position-embedding", ("planted",)),
+    "free kernel": (free_kernel, 16, "kernel", ("conv3",)),
+    "normalised": (normalised, 16, "broken-field", ("planted",)),
+    "half orbit": (half_orbit, 16, "orbit-pooling", ("planted",)),
+}
+"""Networks, the side of their images, and the cause and the layers that were planted."""
+
+
+def diagnose(model: nn.Module, side: int) -> Diagnosis:
+    """Return the diagnosis of a network under C4."""
+    found = eqaudit.audit(model, images(COUNT, side), group="C4", diagnose=True).diagnose
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_cause_is_ranked_first_and_its_layers_hold_the_local_error(name: str) -> None:
+    """The cause is named, its experiment takes the error away, and no healthy layer is blamed."""
+    make, side, cause, layers = PLANTED[name]
+    found = diagnose(make(), side)
+    assert found.error > 1e-3
+    assert found.causes[0].id == cause
+    assert tuple(found.causes[0].layers) == layers
+    assert found.causes[0].removed > 0.99
+    assert found.first == layers[0]
+    assert sum(layer.share for layer in found.layers if layer.name in layers) > 0.95
+
+
+@pytest.mark.parametrize("side", [15, 16])
+def test_a_healthy_network_yields_no_cause(side: int) -> None:
+    """Nothing is blamed for rounding of float32."""
+    found = diagnose(network(), side)
+    assert found.causes == []
+    assert found.first is None
+    assert found.averaged is None
+    assert found.error < EXACT
+
+
+@pytest.mark.parametrize(
+    ("layer", "cause"),
+    [(BatchStatistics(), "batch-statistics"), (Noise(), "dropout")],
+    ids=["batch", "noise"],
+)
+def test_what_is_no_function_of_the_image_is_named(layer: nn.Module, cause: str) -> None:
+    """Batch statistics and random numbers come from what repeating showed."""
+    found = diagnose(network(before_conv3=layer), 16)
+    assert found.causes[0].id == cause
+    assert found.causes[0].error_without < found.causes[0].error_before
+
+
+def test_rounding_is_a_cause_where_float64_has_none() -> None:
+    """An exact network of 60 layers errs by rounding alone."""
+    model = str(FIXTURES / "deep_exact.pt")
+    found = eqaudit.audit(model, images(COUNT, 32), group="C4", diagnose=True).diagnose
+    assert found is not None
+    assert [cause.id for cause in found.causes] == ["rounding"]
+    assert found.causes[0].removed > 0.99
