@@ -566,7 +566,8 @@ class CauseFound(Record, frozen=True):
     """One cause: a rule that applies to some layers, what was measured, and what helps.
 
     ``error_without`` is the error of the output in the experiment that takes the cause away, ``error_before``
-    that beside it, ``removed`` the share that went.
+    that beside it, ``removed`` the share that went. ``error_together`` is left without this cause and those
+    ranked before it: what two causes do together is not the sum of what each does.
     """
 
     id: str
@@ -578,6 +579,7 @@ class CauseFound(Record, frozen=True):
     error_before: float
     error_without: float
     removed: float
+    error_together: float
     sizes: list[SizeTried] = []
 
 
@@ -593,14 +595,14 @@ class Diagnosis(Record, frozen=True):
     """Where and why equivariance breaks: measured on a few images, in float64 where the model has it.
 
     ``error`` is that of the output at ``element``, the worst of ``group``, the elements that move pixels to
-    pixels; ``first`` the first layer with an error of its own. ``reason`` says why layers were not looked at.
+    pixels; ``first`` the first layer with an error of its own. ``reason`` says why nothing can be told.
     """
 
     images: int
     dtype: str
     group: str
     element: str
-    error: float
+    error: float | None
     first: str | None
     layers: list[LocalError]
     causes: list[CauseFound]

@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from group_networks import GroupConv, Known, axis_network, images, regular, seeded, symmetrise, trivial
+from group_networks import (
+    GroupConv,
+    Known,
+    axis_network,
+    images,
+    regular,
+    seeded,
+    symmetrise,
+    trivial,
+    vision_transformer,
+)
+from models_zoo import compiled
+from test_exported import export
 from torch import Tensor, nn
 
 import eqaudit
@@ -166,12 +178,13 @@ def diagnose(model: nn.Module, side: int) -> Diagnosis:
     return found
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_cause_is_ranked_first_and_its_layers_hold_the_local_error(name: str) -> None:
     """The cause is named, its experiment takes the error away, and no healthy layer is blamed."""
     make, side, cause, layers = PLANTED[name]
     found = diagnose(make(), side)
-    assert found.error > 1e-3
+    assert (found.error or 0.0) > 1e-3
     assert found.causes[0].id == cause
     assert tuple(found.causes[0].layers) == layers
     assert found.causes[0].removed > 0.99
@@ -186,6 +199,7 @@ def test_a_healthy_network_yields_no_cause(side: int) -> None:
     assert found.causes == []
     assert found.first is None
     assert found.averaged is None
+    assert found.error is not None
     assert found.error < EXACT
 
 
@@ -208,3 +222,62 @@ def test_rounding_is_a_cause_where_float64_has_none() -> None:
     assert found is not None
     assert [cause.id for cause in found.causes] == ["rounding"]
     assert found.causes[0].removed > 0.99
+
+
+@pytest.mark.parametrize("how", ["scripted", "traced", "exported", "batch of 4", "frozen"])
+def test_files_give_the_same_diagnosis_as_their_code(how: str, tmp_path: Path) -> None:
+    """Steps are found by operations, whatever the model came as."""
+    model, path = strided(), tmp_path / "model.pt"
+    if how == "scripted" or how == "traced":  # noqa: PLR1714 - so that the type is known
+        torch.jit.save(compiled(model, how, (3, 16, 16)), path)
+    elif how == "frozen":
+        torch.jit.save(torch.jit.freeze(torch.jit.script(model)), path)
+    else:
+        path.write_bytes(export(model, images(4, 16), dynamic=how == "exported"))
+    found = eqaudit.audit(path, images(COUNT, 16), group="C4", diagnose=True).diagnose
+    assert found is not None
+    assert found.causes[0].id == "subsampling"
+    assert found.causes[0].removed > 0.99
+    assert found.first is not None
+    assert "conv" in found.first if how == "frozen" else found.first == "conv3"
+
+
+@pytest.mark.parametrize("class_token", [False, True])
+def test_attention_is_not_blamed_for_a_position_embedding(class_token: bool) -> None:
+    """Attention weights, of whose tokens no action is found in a broken network, are passed over."""
+    model = vision_transformer(class_token)
+    patches = model.get_submodule("patches")
+    with seeded(8):
+        patches.position.copy_(torch.randn(1, 36, 16))  # type: ignore[operator]
+    found = diagnose(model, 24)
+    assert [cause.id for cause in found.causes] == ["position-embedding"]
+    assert [layer.name for layer in found.layers if layer.elements] == ["patches.add"]
+
+
+def test_sizes_that_were_run_are_exact_and_the_nearest() -> None:
+    """Three strides of 2 at 32 pixels need 33, or 25."""
+    found = diagnose(three_strided(), 32)
+    tried = {each.size: each.error for each in found.causes[0].sizes}
+    assert set(tried) == {(25, 25), (33, 33)}
+    assert max(tried.values()) < EXACT
+
+
+def test_the_averaged_output_and_a_symmetrised_layer_are_exact() -> None:
+    """A planted layer as its average over the group is exact; so is the output, at one run for each."""
+    found = diagnose(free_kernel(), 16)
+    planted = next(layer for layer in found.layers if layer.name == "conv3")
+    assert planted.symmetrised_error is not None
+    assert planted.symmetrised_error < EXACT
+    assert found.averaged is not None
+    assert found.averaged.error < EXACT
+    assert found.averaged.runs == 4
+    assert found.averaged.change > 1e-3
+
+
+def test_an_output_that_is_not_finite_is_not_explained() -> None:
+    """NaN has no cause among those of equivariance, and no words that would say all is well."""
+    found = eqaudit.audit(FIXTURES / "nan_output.pt", images(COUNT, 32), group="C4", diagnose=True).diagnose
+    assert found is not None
+    assert found.reason is not None
+    assert "not finite" in found.reason
+    assert found.error is None

@@ -71,7 +71,7 @@ class Window:
     dilation: tuple[int, int]
 
     def left_over(self, side: int) -> int:
-        """Return ``(N + 2p - k) mod s`` of one side, k as dilation spreads it: cells that no window reaches."""
+        """Return ``(N + 2p - k) mod s`` of a side, k as dilation spreads it: cells that no window reaches."""
         if isinstance(self.padding, str):
             return 0 if self.padding == "same" else (self.sizes[side] - self.reach(side)) % self.stride[side]
         room = self.sizes[side] + 2 * self.padding[side] - self.reach(side)

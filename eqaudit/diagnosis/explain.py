@@ -24,10 +24,10 @@ from eqaudit.loader import AuditModel, Conduct, with_operations
 from eqaudit.plan import exact_group
 from eqaudit.report import Averaging, CauseFound, Diagnosis, LocalError, Report
 
-IMAGES = 8
+IMAGES = 4
 MOST_SYMMETRISED = 5
-LEAST_REMOVED = 0.01
-"""Share of the error below which a cause is none, where another explains more."""
+NEARLY_NOTHING = 0.01
+"""Share of the error that needs no other cause."""
 UNEXPLAINED = Rule(
     "unexplained", "look at this layer's code: what does it do to a turned input?", lambda _: iter(())
 )
@@ -41,6 +41,9 @@ def explain(run: Run, report: Report, progress: Progress) -> Diagnosis:
     ModelError
         The model runs no more.
     """
+    group, reason = exact_group(run.plan.group), _untold(report)
+    if reason is not None:
+        return Diagnosis(0, report.tool.dtype, group, "", None, None, [], [], reason=reason)
     progress("diagnosing", 0, 0)
     network = _network(run, progress)
     element, error = _worst(network)
@@ -49,11 +52,11 @@ def explain(run: Run, report: Report, progress: Progress) -> Diagnosis:
         network.disregard_unknown(element)
         element, error = _worst(network)  # the output may have taken another action
     scene = Scene(network, report, element, error)
-    causes = _rank(_causes(scene))
+    causes = _rank(_causes(scene), scene)
     return Diagnosis(
         images=len(network.images),
         dtype=str(network.model.dtype or torch.float32).removeprefix("torch."),
-        group=exact_group(run.plan.group),
+        group=group,
         element=str(element),
         error=scene.error,
         first=network.breaking[0].name if network.breaking else None,
@@ -92,6 +95,16 @@ def _prepared(run: Run, model: AuditModel, progress: Progress) -> Network:
     return Network(stepped, images, setting)
 
 
+def _untold(report: Report) -> str | None:
+    """Say why the errors of an output mean nothing; None where they do."""
+    for error in report.gating_output.errors:
+        if error.nonfinite or error.error is None:
+            return "the output is not finite: look for the first layer that is not, in the table of check"
+        if error.class_ == "degenerate":
+            return "the output is always the same: there is nothing that could break"
+    return None
+
+
 def _causes(scene: Scene) -> list[CauseFound]:
     found = [(rule, list(rule.find(scene))) for rule in RULES]
     explained = {id(suspect.step) for _, suspects in found for suspect in suspects}
@@ -103,20 +116,16 @@ def _causes(scene: Scene) -> list[CauseFound]:
 def _try(rule: Rule, suspects: Sequence[Suspect], scene: Scene) -> CauseFound:
     """Take a cause away, and measure the output."""
     steps = {suspect.step.key: suspect.step for suspect in suspects if suspect.step is not None}
-    before = scene.error
     sizes = fitting_sizes(scene.network, scene.element) if rule.id == "subsampling" else []
+    tried = suspects[0]
+    experiment, before, left = tried.experiment, tried.before, tried.after
     if sizes:
         best = min(sizes, key=lambda size: size.error)
-        experiment, left = f"input of {best.size[0]}x{best.size[1]} pixels", best.error
-    elif steps:
+        experiment, before, left = "input of {}x{} pixels".format(*best.size), scene.error, best.error
+    elif not experiment:
         taken = scene.network.deviations(scene.element, steps)
-        experiment, left = (
-            "what these layers add taken away",
-            scene.network.output_error(scene.element, taken),
-        )
-    else:
-        only = suspects[0]
-        experiment, before, left = only.experiment, only.before, only.after
+        left = scene.network.output_error(scene.element, taken)
+        experiment, before = "what these layers add taken away", scene.error
     return CauseFound(
         id=rule.id,
         explanation=CAUSES[rule.id],
@@ -130,13 +139,26 @@ def _try(rule: Rule, suspects: Sequence[Suspect], scene: Scene) -> CauseFound:
         error_before=before,
         error_without=left,
         removed=max(0.0, 1 - left / before) if before else 0.0,
+        error_together=left,
         sizes=sizes,
     )
 
 
-def _rank(causes: Sequence[CauseFound]) -> list[CauseFound]:
+def _rank(causes: Sequence[CauseFound], scene: Scene) -> list[CauseFound]:
+    """Order causes by what goes with each alone; leave out what the others explain without it."""
     ranked = sorted(causes, key=lambda cause: -cause.removed)
-    return [cause for cause in ranked if cause.removed >= LEAST_REMOVED] or ranked
+    if scene.report.determinism.cause is not None:  # no two runs are alike: sets of causes cannot be tried
+        return [cause for cause in ranked if cause.removed > NEARLY_NOTHING]
+    network, kept, taken = scene.network, list[CauseFound](), set[str]()
+    for cause in ranked:
+        taken.update(cause.layers)
+        keys = [step.key for step in network.breaking if step.name in taken]
+        left = network.output_error(scene.element, network.deviations(scene.element, keys))
+        together = left if cause.layers else cause.error_without
+        kept.append(msgspec.structs.replace(cause, error_together=together))
+        if together <= max(network.limit, NEARLY_NOTHING * scene.error):
+            break
+    return kept
 
 
 def _layers(scene: Scene) -> list[LocalError]:
@@ -164,6 +186,6 @@ def _averaging(scene: Scene) -> Averaging:
     )
     return Averaging(
         error=network.compare_outputs(still, moved, scene.element),
-        change=relative_error(network.walk(network.images), still),
+        change=relative_error(network.still, still),
         runs=1 + len(network.elements),
     )

@@ -87,6 +87,8 @@ class Network:
         self.limit = LIMITS.get(model.dtype or torch.float32, LIMITS[torch.float32])
         survey = Survey(model, images, setting)
         self.steps, self.output = survey.steps, survey.output
+        self._known: dict[int, list[LayerAction | None]] = {}
+        self.still = self.walk(images)
 
     @property
     def breaking(self) -> list[Step]:
@@ -142,6 +144,8 @@ class Network:
 
     def measure(self) -> None:
         """Measure the local error of every step at every element."""
+        for step in self.steps.values():
+            step.errors.clear()
         self._settle_actions()
         still = self.record(self.images)
         for element in self.elements:
@@ -169,7 +173,8 @@ class Network:
 
     def _adapt(self, step: Step, value: torch.Tensor, still: torch.Tensor, element: Element) -> torch.Tensor:
         own = step.action
-        for step.action in self._other_actions(step, element):
+        for action in self._other_actions(step):
+            step.action = action
             expected = step.expect(element, still, self.setting)
             error = relative_error(value, expected)
             if error <= self.limit:
@@ -184,12 +189,13 @@ class Network:
         What was fitted to a broken layer may be wrong, and then layers that follow seem to break too.
         """
         element, still = self.elements[0], self.record(self.images)
+        self._known = self._known_actions(element)
         self._measure_at(element, still)
         tried: set[Key] = set()
-        while left := [step for step in self.breaking if step.key not in tried]:
+        while left := [other for other in self.breaking if other.key not in tried]:
             step = left[0]
             tried.add(step.key)
-            others = self._other_actions(step, element)
+            others = self._other_actions(step)
             if not others:
                 continue
             before = {other.key: other.action for other in self.steps.values()}
@@ -205,34 +211,48 @@ class Network:
         for key, action in actions.items():
             self.steps[key].action = action
 
-    def _other_actions(self, step: Step, element: Element) -> list[LayerAction | None]:
-        """Return the actions, each once, that layers of as many channels have at an element."""
+    def _other_actions(self, step: Step) -> list[LayerAction | None]:
+        """Return the actions, each once, that layers of as many channels have, and none."""
         inside = step.layout.space_last(torch.empty(step.shape, device="meta"))
         channels = with_one_channel_dimension(inside, spatial=step.layout.spatial).shape[1]
-        known: dict[bytes, LayerAction | None] = {b"": None}
-        for other in self.steps.values():
-            found = None if other.action is None else other.action.at(element, 0)
-            if found is not None and found.channels == channels:
-                known.setdefault(found.matrix.tobytes(), other.action)
-        own = None if step.action is None else step.action.at(element, 0)
-        known.pop(b"" if own is None else own.matrix.tobytes(), None)
-        return list(known.values())
+        return [action for action in self._known.get(channels, [None]) if action is not step.action]
+
+    def _known_actions(self, element: Element) -> dict[int, list[LayerAction | None]]:
+        """Return the proven actions that layers have at an element, by their number of channels."""
+        found: dict[tuple[int, bytes], LayerAction] = {}
+        for step in self.steps.values():
+            action = None if step.action is None else step.action.at(element, 0)
+            if step.action is not None and action is not None and step.action.decision.proven:
+                step.action = found.setdefault((action.channels, action.matrix.tobytes()), step.action)
+        known: dict[int, list[LayerAction | None]] = {}
+        for (channels, _), same in found.items():
+            known.setdefault(channels, [None]).append(same)
+        return known
 
     def disregard_unknown(self, element: Element) -> None:
-        """Drop steps that only seem to break: left as they are, the next exact step stays exact.
+        """Drop steps that only seem to break: left as they are, and what follows too, a later step is exact.
 
         Their tensors move with the image in a way that was not found, as attention weights may.
         """
+        breaking = {step.key for step in self.breaking}
+        self._drop_between(element, breaking, self.steps.keys() - breaking)
+        for first in (0, 1):
+            order = [step.key for step in self.breaking]
+            self._drop_between(element, set(order[first::2]), set(order[first + 1 :: 2]))
+
+    def _drop_between(self, element: Element, opening: Collection[Key], closing: Collection[Key]) -> None:
+        """Leave steps alone from an opening one to a closing one; drop them where that one then is exact."""
         waiting: list[Step] = []
         dropped: list[Step] = []
 
         def correct(step: Step, value: torch.Tensor, expected: torch.Tensor) -> torch.Tensor | None:
-            if step.errors[element] > self.limit:
+            if step.key in closing:
+                if relative_error(value, expected) <= self.limit:
+                    dropped.extend(waiting)
+                waiting.clear()
+            elif waiting or step.key in opening:
                 waiting.append(step)
                 return None
-            if relative_error(value, expected) <= self.limit:
-                dropped.extend(waiting)
-            waiting.clear()
             return expected
 
         self.force(self.record(self.images), self.move(element), element, correct)
@@ -262,7 +282,7 @@ class Network:
                 value.sub_(taken[step.key])
 
         moved = self.walk(self.move(element), visit)
-        return self.compare_outputs(self.walk(self.images), moved, element)
+        return self.compare_outputs(self.still, moved, element)
 
     def compare_outputs(self, still: torch.Tensor, moved: torch.Tensor, element: Element) -> float:
         """Return the equivariance error between two outputs."""
@@ -339,9 +359,11 @@ class Survey:
         if known is not None:
             self._rename(known[1], feature)
             return self._view(key, feature, value, self.steps.get(known[1])) if key[0] == "output" else None
+        if not len(value) or not _is_whole(value, self.setting.fixed_batch or len(value)):
+            return None  # what an assignment to a part changed: the tensor itself comes later
         self._memory[start] = value, key
         step = self._make(key, feature, value)
-        if step is not None and _can_be_written(value):
+        if step is not None:
             self.steps[key] = step
             self._pending.clear()
             self._last = step
@@ -369,6 +391,9 @@ class Survey:
             self.steps[key].name, self.steps[key].type = feature.name, feature.type
 
 
-def _can_be_written(value: torch.Tensor) -> bool:
-    """Whether no two elements of a tensor share memory, as those of an expanded one do."""
-    return all(stride or size <= 1 for size, stride in zip(value.shape, value.stride(), strict=True))
+def _is_whole(value: torch.Tensor, batch: int) -> bool:
+    """Whether a tensor is all of its memory, once: no part of another, and not expanded.
+
+    Of a padded ``batch`` the tensor is only the rows that count.
+    """
+    return value.untyped_storage().nbytes() == value[0].numel() * batch * value.element_size()

@@ -18,6 +18,9 @@ INDENT = (0, 0, 0, 3)
 
 def diagnosis_parts(found: Diagnosis) -> Iterator[RenderableType]:
     """Return the whole diagnosis, part by part."""
+    if found.reason is not None:
+        yield Text(f"why    {show(found.reason)}")
+        return
     yield Text(_heading(found))
     yield from cause_parts(found)
     if any(layer.elements for layer in found.layers):
@@ -34,7 +37,9 @@ def cause_parts(found: Diagnosis) -> Iterator[RenderableType]:
     for number, cause in enumerate(found.causes, start=1):
         yield Text.assemble((f"{number}. {cause.id}", "bold"), f": {show(cause.explanation)}")
         yield Padding(Text("\n".join(_cause_lines(cause))), INDENT)
-    if not found.causes:
+        if number > 1:
+            yield Padding(Text(f"together with those above: {format_error(cause.error_together)}"), INDENT)
+    if not found.causes and found.reason is None:
         yield Text("No cause: the output is exact but for rounding.")
 
 
