@@ -2,6 +2,7 @@
 
 CAUSES = {
     "batch-statistics": "the output depends on the rest of the batch: a normalisation in training mode",
+    "border": "at angles between quarter turns the rim of a map holds what padding made of the edge",
     "broken-field": "an operation treats channels of one field differently, though they turn into each other",
     "dropout": "the output is random: dropout, or another random operation, is left on",
     "even-kernel": "an even kernel that keeps the size pads one side more, and shifts the map by half a cell",

@@ -1,11 +1,14 @@
 """Where and why equivariance breaks: planted causes are found, proven by experiment, and nothing else is."""
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import jsonschema
 import pytest
 import torch
+from conftest import Ended
 from group_networks import (
     GroupConv,
     Known,
@@ -21,10 +24,14 @@ from models_zoo import compiled
 from test_exported import export
 from torch import Tensor, nn
 
-import eqaudit
-from eqaudit.report import Diagnosis
+import eqaudit as eqaudit_api
+from eqaudit import glossary
+from eqaudit.diagnosis.rules import RULES
+from eqaudit.plan import SpaceOptions
+from eqaudit.report import Diagnosis, from_json, json_schema
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "models"
+ROOT = Path(__file__).parents[1]
+FIXTURES = ROOT / "fixtures" / "models"
 COUNT, FIELDS = 12, 6
 EXACT = 1e-9
 """Error in float64 of networks whose weights are averaged in float64 and stored in float32."""
@@ -173,7 +180,7 @@ PLANTED: dict[str, tuple[Callable[[], nn.Module], int, str, tuple[str, ...]]] = 
 
 def diagnose(model: nn.Module, side: int) -> Diagnosis:
     """Return the diagnosis of a network under C4."""
-    found = eqaudit.audit(model, images(COUNT, side), group="C4", diagnose=True).diagnose
+    found = eqaudit_api.audit(model, images(COUNT, side), group="C4", diagnose=True).diagnose
     assert found is not None
     return found
 
@@ -218,7 +225,7 @@ def test_what_is_no_function_of_the_image_is_named(layer: nn.Module, cause: str)
 def test_rounding_is_a_cause_where_float64_has_none() -> None:
     """An exact network of 60 layers errs by rounding alone."""
     model = str(FIXTURES / "deep_exact.pt")
-    found = eqaudit.audit(model, images(COUNT, 32), group="C4", diagnose=True).diagnose
+    found = eqaudit_api.audit(model, images(COUNT, 32), group="C4", diagnose=True).diagnose
     assert found is not None
     assert [cause.id for cause in found.causes] == ["rounding"]
     assert found.causes[0].removed > 0.99
@@ -228,13 +235,15 @@ def test_rounding_is_a_cause_where_float64_has_none() -> None:
 def test_files_give_the_same_diagnosis_as_their_code(how: str, tmp_path: Path) -> None:
     """Steps are found by operations, whatever the model came as."""
     model, path = strided(), tmp_path / "model.pt"
-    if how == "scripted" or how == "traced":  # noqa: PLR1714 - so that the type is known
-        torch.jit.save(compiled(model, how, (3, 16, 16)), path)
+    if how == "scripted":
+        torch.jit.save(compiled(model, "scripted", (3, 16, 16)), path)
+    elif how == "traced":
+        torch.jit.save(compiled(model, "traced", (3, 16, 16)), path)
     elif how == "frozen":
         torch.jit.save(torch.jit.freeze(torch.jit.script(model)), path)
     else:
         path.write_bytes(export(model, images(4, 16), dynamic=how == "exported"))
-    found = eqaudit.audit(path, images(COUNT, 16), group="C4", diagnose=True).diagnose
+    found = eqaudit_api.audit(path, images(COUNT, 16), group="C4", diagnose=True).diagnose
     assert found is not None
     assert found.causes[0].id == "subsampling"
     assert found.causes[0].removed > 0.99
@@ -276,8 +285,81 @@ def test_the_averaged_output_and_a_symmetrised_layer_are_exact() -> None:
 
 def test_an_output_that_is_not_finite_is_not_explained() -> None:
     """NaN has no cause among those of equivariance, and no words that would say all is well."""
-    found = eqaudit.audit(FIXTURES / "nan_output.pt", images(COUNT, 32), group="C4", diagnose=True).diagnose
+    found = eqaudit_api.audit(
+        FIXTURES / "nan_output.pt", images(COUNT, 32), group="C4", diagnose=True
+    ).diagnose
     assert found is not None
     assert found.reason is not None
     assert "not finite" in found.reason
     assert found.error is None
+
+
+def test_the_readme_explains_every_cause_and_word() -> None:
+    """Both come from one glossary, which has every rule."""
+    readme = (ROOT / "README.md").read_text()
+    rows = [f"| {word} | {meaning} |" for word, meaning in glossary.WORDS.items()]
+    rows += [f"| `{cause}` | {meaning} |" for cause, meaning in glossary.CAUSES.items()]
+    assert [row for row in rows if row not in readme] == []
+    assert {rule.id for rule in RULES} | {"unexplained"} == set(glossary.CAUSES)
+
+
+STRIDED = ("fixtures/models/strided_even.pt", "--group", "C4", "--samples", "16", "--input-shape")
+
+
+def test_the_command_names_layer_rule_and_sizes(eqaudit: Callable[..., Ended], tmp_path: Path) -> None:
+    """It exits as check does, and writes the diagnosis as JSON, text and picture."""
+    ended = eqaudit(
+        "diagnose",
+        *STRIDED,
+        "3,32,32",
+        "--json",
+        str(tmp_path / "r.json"),
+        "--plots",
+        str(tmp_path),
+        cwd=ROOT,
+    )
+    assert ended.returncode == 1, ended.stderr
+    said = ended.stdout.decode()
+    for words in (
+        "1. subsampling",
+        "(32 + 2*1 - 3) mod 2 = 1",
+        "31x31",
+        "33x33",
+        "p4conv3  P4Conv",
+        "< breaks",
+    ):
+        assert words in said
+    report = from_json((tmp_path / "r.json").read_bytes())
+    assert report.diagnose is not None
+    assert report.diagnose.causes[0].layers == ["p4conv3"]
+    jsonschema.validate(json.loads((tmp_path / "r.json").read_bytes()), json_schema())
+    assert (tmp_path / "waterfall.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("size", "code"), [("3,32,32", 1), ("3,33,33", 0)])
+def test_check_explains_only_what_fails(eqaudit: Callable[..., Ended], size: str, code: int) -> None:
+    """A gate that passes needs no reasons."""
+    ended = eqaudit("check", *STRIDED, size, "--explain", cwd=ROOT)
+    assert ended.returncode == code, ended.stderr
+    assert ("1. subsampling" in ended.stdout.decode()) == (code == 1)
+
+
+def test_a_group_without_exact_elements_is_refused(eqaudit: Callable[..., Ended]) -> None:
+    """Local errors of resampled turns would be those of the resampling."""
+    ended = eqaudit("diagnose", STRIDED[0], "--group", "C3", cwd=ROOT)
+    assert ended.returncode == 2
+    assert b"C3 has none" in ended.stderr
+
+
+def test_the_border_is_named_at_resampled_angles() -> None:
+    """A steerable network with zeros around its turned images errs at the border alone."""
+    found = eqaudit_api.audit(
+        ROOT / "fixtures" / "independent" / "fields_so2.pt",
+        images(COUNT, 65),
+        group="C8",
+        diagnose=True,
+        space=SpaceOptions(boundary="zeros", margin=0.0),
+    ).diagnose
+    assert found is not None
+    assert [cause.id for cause in found.causes] == ["border"]
+    assert found.causes[0].removed > 0.9

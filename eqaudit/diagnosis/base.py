@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from eqaudit.diagnosis.network import Network, Step, relative_error
+from eqaudit.engine import Run
 from eqaudit.engine.base import Setting
 from eqaudit.groups import Element
 from eqaudit.loader import Operation
@@ -21,12 +22,13 @@ MAP_RANK = 4
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What rules look at: the breaking steps, and the report of the audit.
+    """What rules look at: the breaking steps, the audit that was run, and its report.
 
     ``error`` is that of the output at ``element``, in the precision of the network.
     """
 
     network: Network
+    run: Run
     report: Report
     element: Element
     error: float

@@ -13,7 +13,7 @@ from eqaudit.diagnosis.base import Rule, Scene, Suspect
 from eqaudit.diagnosis.network import Network, relative_error
 from eqaudit.diagnosis.rules import RULES
 from eqaudit.diagnosis.sizes import fitting_sizes
-from eqaudit.engine.audit import Run
+from eqaudit.engine import Run
 from eqaudit.engine.base import Progress, on_device
 from eqaudit.engine.preparation import prepare
 from eqaudit.engine.probe import make_setting
@@ -51,7 +51,7 @@ def explain(run: Run, report: Report, progress: Progress) -> Diagnosis:
         network.measure()
         network.disregard_unknown(element)
         element, error = _worst(network)  # the output may have taken another action
-    scene = Scene(network, report, element, error)
+    scene = Scene(network, run, report, element, error)
     causes = _rank(_causes(scene), scene)
     return Diagnosis(
         images=len(network.images),
@@ -149,15 +149,16 @@ def _rank(causes: Sequence[CauseFound], scene: Scene) -> list[CauseFound]:
     ranked = sorted(causes, key=lambda cause: -cause.removed)
     if scene.report.determinism.cause is not None:  # no two runs are alike: sets of causes cannot be tried
         return [cause for cause in ranked if cause.removed > NEARLY_NOTHING]
-    network, kept, taken = scene.network, list[CauseFound](), set[str]()
+    network, kept, taken, enough = scene.network, list[CauseFound](), set[str](), False
     for cause in ranked:
-        taken.update(cause.layers)
-        keys = [step.key for step in network.breaking if step.name in taken]
-        left = network.output_error(scene.element, network.deviations(scene.element, keys))
-        together = left if cause.layers else cause.error_without
-        kept.append(msgspec.structs.replace(cause, error_together=together))
-        if together <= max(network.limit, NEARLY_NOTHING * scene.error):
-            break
+        if not cause.layers:  # no layer breaks: the error is another one, and so is the experiment
+            kept += [cause] if cause.removed > NEARLY_NOTHING else []
+        elif not enough:
+            taken.update(cause.layers)
+            keys = [step.key for step in network.breaking if step.name in taken]
+            left = network.output_error(scene.element, network.deviations(scene.element, keys))
+            kept.append(msgspec.structs.replace(cause, error_together=left))
+            enough = left <= max(network.limit, NEARLY_NOTHING * scene.error)
     return kept
 
 

@@ -40,7 +40,7 @@ def cause_parts(found: Diagnosis) -> Iterator[RenderableType]:
         if number > 1:
             yield Padding(Text(f"together with those above: {format_error(cause.error_together)}"), INDENT)
     if not found.causes and found.reason is None:
-        yield Text("No cause: the output is exact but for rounding.")
+        yield Text(f"No cause: under {found.group} the output is exact but for rounding.")
 
 
 def _heading(found: Diagnosis) -> str:

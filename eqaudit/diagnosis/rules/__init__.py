@@ -3,6 +3,7 @@
 from eqaudit.diagnosis.base import Rule
 from eqaudit.diagnosis.rules import (
     batch_statistics,
+    border,
     broken_field,
     dropout,
     even_kernel,
@@ -20,6 +21,7 @@ RULES: tuple[Rule, ...] = tuple(
     module.RULE
     for module in (
         batch_statistics,
+        border,
         broken_field,
         dropout,
         even_kernel,
