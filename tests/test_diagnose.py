@@ -1,6 +1,7 @@
 """Where and why equivariance breaks: planted causes are found, proven by experiment, and nothing else is."""
 
 import json
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,9 @@ import jsonschema
 import pytest
 import torch
 from conftest import Ended
+from group_networks import EXACT as EXACT_NETWORKS
 from group_networks import (
+    SIDE,
     GroupConv,
     Known,
     axis_network,
@@ -30,6 +33,7 @@ from eqaudit.diagnosis.rules import RULES
 from eqaudit.plan import SpaceOptions
 from eqaudit.report import Diagnosis, from_json, json_schema
 
+EXPLAIN = sys.modules["eqaudit.diagnosis.explain"]
 ROOT = Path(__file__).parents[1]
 FIXTURES = ROOT / "fixtures" / "models"
 COUNT, FIELDS = 12, 6
@@ -197,6 +201,17 @@ def test_a_planted_cause_is_ranked_first_and_its_layers_hold_the_local_error(nam
     assert found.causes[0].removed > 0.99
     assert found.first == layers[0]
     assert sum(layer.share for layer in found.layers if layer.name in layers) > 0.95
+
+
+@pytest.mark.parametrize("name", EXACT_NETWORKS)
+def test_no_layer_of_an_exact_network_has_an_error_of_its_own(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked to look though the output is exact, the local errors blame nothing."""
+    monkeypatch.setattr(EXPLAIN, "_worst", lambda network: (network.elements[0], 1.0))
+    found = diagnose(EXACT_NETWORKS[name](), SIDE)
+    assert len(found.layers) > 5
+    assert [layer.name for layer in found.layers if layer.elements] == []
 
 
 @pytest.mark.parametrize("side", [15, 16])

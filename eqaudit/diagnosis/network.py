@@ -19,7 +19,7 @@ from eqaudit.engine.references import layout_of
 from eqaudit.errors import ModelError
 from eqaudit.groups import IDENTITY, Element
 from eqaudit.loader import AuditModel, Feature, Operation, with_operations
-from eqaudit.representations import LayerAction, with_one_channel_dimension
+from eqaudit.representations import Action, LayerAction, with_one_channel_dimension
 from eqaudit.transforms import Layout, UnknownLayoutError, act
 
 LIMITS = {torch.float64: 1e-5, torch.float32: 1e-4}
@@ -64,8 +64,16 @@ class Step:
         action = None if self.action is None else self.action.at(element, 0)
         if action is not None:
             moved = action.on_tensor(with_one_channel_dimension(moved, spatial=self.layout.spatial))
+            self._act_on_extra(action, expected)
         inside.copy_(moved.reshape(inside.shape))
         return expected
+
+    def _act_on_extra(self, action: Action, expected: torch.Tensor) -> None:
+        """Act on the channels of tokens that are no part of the grid, in place."""
+        tokens = self.layout.tokens
+        if tokens is not None and tokens.extra:
+            extra = expected.narrow(tokens.axis, 0, tokens.extra).movedim(tokens.axis, -1)
+            extra.copy_(action.on_tensor(extra.reshape(len(extra), -1, tokens.extra)).reshape(extra.shape))
 
 
 def relative_error(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -239,16 +247,25 @@ class Network:
         for first in (0, 1):
             order = [step.key for step in self.breaking]
             self._drop_between(element, set(order[first::2]), set(order[first + 1 :: 2]))
+        if order := [step.key for step in self.breaking]:
+            # An average over turned copies of a network is exact, though what it averages is not.
+            keys = list(self.steps)
+            self._drop_between(element, {order[0]}, set(keys[keys.index(order[-1]) + 1 :]), patient=True)
 
-    def _drop_between(self, element: Element, opening: Collection[Key], closing: Collection[Key]) -> None:
-        """Leave steps alone from an opening one to a closing one; drop them where that one then is exact."""
+    def _drop_between(
+        self, element: Element, opening: Collection[Key], closing: Collection[Key], *, patient: bool = False
+    ) -> None:
+        """Leave steps alone from an opening one to a closing one; drop them where that one then is exact.
+
+        A ``patient`` try goes on to the next closing one where it is not.
+        """
         waiting: list[Step] = []
         dropped: list[Step] = []
 
         def correct(step: Step, value: torch.Tensor, expected: torch.Tensor) -> torch.Tensor | None:
-            if step.key in closing:
-                if relative_error(value, expected) <= self.limit:
-                    dropped.extend(waiting)
+            exact = step.key in closing and relative_error(value, expected) <= self.limit
+            if exact or (step.key in closing and not patient):
+                dropped.extend(waiting if exact else [])
                 waiting.clear()
             elif waiting or step.key in opening:
                 waiting.append(step)
