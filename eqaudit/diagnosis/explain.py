@@ -17,7 +17,7 @@ from eqaudit.engine import Run
 from eqaudit.engine.base import Progress, on_device
 from eqaudit.engine.preparation import prepare
 from eqaudit.engine.probe import make_setting
-from eqaudit.errors import ModelError
+from eqaudit.errors import EqauditError, ModelError
 from eqaudit.glossary import CAUSES
 from eqaudit.groups import Element
 from eqaudit.loader import AuditModel, Conduct, with_operations
@@ -34,17 +34,19 @@ UNEXPLAINED = Rule(
 
 
 def explain(run: Run, report: Report, progress: Progress) -> Diagnosis:
-    """Say where and why the output of a measured model breaks.
-
-    Raises
-    ------
-    ModelError
-        The model runs no more.
-    """
+    """Say where and why the output of a measured model breaks, or why that cannot be told."""
     group, reason = exact_group(run.plan.group), _untold(report)
-    if reason is not None:
-        return Diagnosis(0, report.tool.dtype, group, "", None, None, [], [], reason=reason)
-    progress("diagnosing", 0, 0)
+    try:
+        if reason is None:
+            progress("diagnosing", 0, 0)
+            return _diagnose(run, report, progress)
+    except EqauditError as error:
+        # What was measured before is no less true.
+        reason = f"the model cannot be diagnosed: {error.message}"
+    return Diagnosis(0, report.tool.dtype, group, "", None, None, [], [], reason=reason)
+
+
+def _diagnose(run: Run, report: Report, progress: Progress) -> Diagnosis:
     network = _network(run, progress)
     element, error = _worst(network)
     if error > network.limit:
@@ -56,7 +58,7 @@ def explain(run: Run, report: Report, progress: Progress) -> Diagnosis:
     return Diagnosis(
         images=len(network.images),
         dtype=str(network.model.dtype or torch.float32).removeprefix("torch."),
-        group=group,
+        group=exact_group(run.plan.group),
         element=str(element),
         error=scene.error,
         first=network.breaking[0].name if network.breaking else None,
