@@ -20,7 +20,7 @@ from eqaudit.engine.probe import make_setting
 from eqaudit.errors import EqauditError, ModelError
 from eqaudit.glossary import CAUSES
 from eqaudit.groups import Element
-from eqaudit.loader import AuditModel, Conduct, with_operations
+from eqaudit.loader import AuditModel, Conduct, describe, with_operations
 from eqaudit.plan import exact_group
 from eqaudit.report import Averaging, CauseFound, Diagnosis, LocalError, Report
 
@@ -40,9 +40,9 @@ def explain(run: Run, report: Report, progress: Progress) -> Diagnosis:
         if reason is None:
             progress("diagnosing", 0, 0)
             return _diagnose(run, report, progress)
-    except EqauditError as error:
+    except (EqauditError, RuntimeError) as error:
         # What was measured before is no less true.
-        reason = f"the model cannot be diagnosed: {error.message}"
+        reason = f"the model cannot be diagnosed: {describe(error)}"
     return Diagnosis(0, report.tool.dtype, group, "", None, None, [], [], reason=reason)
 
 
@@ -148,7 +148,8 @@ def _try(rule: Rule, suspects: Sequence[Suspect], scene: Scene) -> CauseFound:
 
 def _rank(causes: Sequence[CauseFound], scene: Scene) -> list[CauseFound]:
     """Order causes by what goes with each alone; leave out what the others explain without it."""
-    ranked = sorted(causes, key=lambda cause: -cause.removed)
+    # Of equals the one that another input size proves: without what its layers add any layer would be exact.
+    ranked = sorted(causes, key=lambda cause: (-round(cause.removed, 2), not cause.sizes))
     if scene.report.determinism.cause is not None:  # no two runs are alike: sets of causes cannot be tried
         return [cause for cause in ranked if cause.removed > NEARLY_NOTHING]
     network, kept, taken, enough = scene.network, list[CauseFound](), set[str](), False

@@ -26,7 +26,7 @@ LIMITS = {torch.float64: 1e-5, torch.float32: 1e-4}
 """Largest local error of an exact step: weights are often symmetric to the rounding of float32 only."""
 NO_KEY: Key = ("", "", 0)
 
-Visit = Callable[["Step", torch.Tensor], None]
+Visit = Callable[["Step", torch.Tensor], object]
 Correct = Callable[["Step", torch.Tensor, torch.Tensor], torch.Tensor | None]
 """From a step's tensor and what is expected of it: what to overwrite it with, None to leave it."""
 Deviations = Mapping[Key, torch.Tensor]
@@ -97,6 +97,9 @@ class Network:
         self.steps, self.output = survey.steps, survey.output
         self._known: dict[int, list[LayerAction | None]] = {}
         self.still = self.walk(images)
+        if torch.equal(self.still, self.walk(images, lambda _step, value: value.zero_())):
+            # Features of quantised layers, say, are copies in another precision.
+            raise ModelError("the tensors of its layers cannot be overwritten")
 
     @property
     def breaking(self) -> list[Step]:
@@ -110,7 +113,8 @@ class Network:
         def receive(key: Key, feature: Feature) -> None:
             step = self.steps.get(key)
             if feature.value is not None and step is not None and visit is not None:
-                visit(step, feature.value)
+                with torch.inference_mode(feature.value.is_inference()):
+                    visit(step, feature.value)
             if feature.value is not None and key == self.setting.gating:
                 found.append(feature.value.clone())
 

@@ -14,6 +14,7 @@ from eqaudit.reporters.escape import show
 from eqaudit.verdict import format_error, format_share
 
 INDENT = (0, 0, 0, 3)
+MOST_EVIDENCE = 6
 
 
 def diagnosis_parts(found: Diagnosis) -> Iterator[RenderableType]:
@@ -50,7 +51,9 @@ def _heading(found: Diagnosis) -> str:
 
 
 def _cause_lines(cause: CauseFound) -> Iterator[str]:
-    yield from map(show, cause.evidence)
+    yield from map(show, cause.evidence[:MOST_EVIDENCE])
+    if len(cause.evidence) > MOST_EVIDENCE:
+        yield f"and {len(cause.evidence) - MOST_EVIDENCE} more"
     change = f"{format_error(cause.error_before)} -> {format_error(cause.error_without)}"
     yield f"removes {format_share(cause.removed)} of the error: {change} ({show(cause.experiment)})"
     if cause.sizes:

@@ -7,32 +7,34 @@ import torch
 from eqaudit.diagnosis.base import MAP_RANK, Rule, Scene, Suspect, flattened, window_of
 from eqaudit.diagnosis.network import relative_error
 from eqaudit.groups import Element
-from eqaudit.loader import Operation
 from eqaudit.transforms import move_exactly
 
 WEIGHTED = frozenset({"addmm", "conv2d", "conv_transpose2d", "linear", "matmul", "mm"})
 
 
 def find(scene: Scene) -> Iterator[Suspect]:
-    """Look for weights in breaking steps of which nothing else explains that they break."""
+    """Look for weights in breaking steps: seen to be asymmetric, or with nothing else to explain it."""
     for step in scene.network.breaking:
         if flattened(step) is not None:
             continue
+        plain = step.action is None and (step.before is None or step.before.action is None)
         for operation in step.operations:
             weight = operation.arguments.get("weight", operation.arguments.get("mat2"))
             window = window_of(operation)
             if operation.name not in WEIGHTED or not isinstance(weight, torch.Tensor):
                 continue
-            if window is None or window.fits:
-                yield Suspect(_evidence(operation, weight, scene.element, plain=step.action is None), step)
+            differs = _asymmetry(weight, scene.element) if plain and weight.ndim == MAP_RANK else None
+            if differs is not None and differs > scene.network.limit:
+                moved = f"the kernel differs from itself moved by {scene.element} by {differs:.2g}"
+                yield Suspect(f"{operation.name}: {moved}", step)
+            elif window is None or window.fits:
+                yield Suspect(f"{operation.name}: its weights do not commute with the action found", step)
 
 
-def _evidence(operation: Operation, weight: torch.Tensor, element: Element, *, plain: bool) -> str:
-    if not plain or weight.ndim < MAP_RANK:
-        return f"{operation.name}: its weights do not commute with the action of its channels"
+def _asymmetry(weight: torch.Tensor, element: Element) -> float | None:
+    """Return how far kernels are from their moved selves; None where a side changes."""
     moved = move_exactly(weight, element.quarter_turns, mirrored=element.mirrored)
-    error = relative_error(weight, moved) if moved.shape == weight.shape else 2.0
-    return f"{operation.name}: the kernel differs from itself moved by {element} by {error:.2g}"
+    return relative_error(weight, moved) if moved.shape == weight.shape else None
 
 
 RULE = Rule(
