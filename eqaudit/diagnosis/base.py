@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from eqaudit.diagnosis.network import Network, Step, relative_error
+from eqaudit.diagnosis.network import Network
+from eqaudit.diagnosis.steps import Step, relative_error
 from eqaudit.engine import Run
 from eqaudit.engine.base import Setting
 from eqaudit.groups import Element

@@ -10,9 +10,10 @@ import msgspec
 import torch
 
 from eqaudit.diagnosis.base import Rule, Scene, Suspect
-from eqaudit.diagnosis.network import Network, relative_error
+from eqaudit.diagnosis.network import Network
 from eqaudit.diagnosis.rules import RULES
 from eqaudit.diagnosis.sizes import fitting_sizes
+from eqaudit.diagnosis.steps import relative_error
 from eqaudit.engine import Run
 from eqaudit.engine.base import Progress, on_device
 from eqaudit.engine.preparation import prepare

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from eqaudit.diagnosis.base import Rule, Scene, Suspect
-from eqaudit.diagnosis.network import Step
+from eqaudit.diagnosis.steps import Step
 
 RANDOM = frozenset(
     {"alpha_dropout", "bernoulli", "dropout", "feature_dropout", "multinomial", "normal", "random", "uniform"}

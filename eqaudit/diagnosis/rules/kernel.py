@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from eqaudit.diagnosis.base import MAP_RANK, Rule, Scene, Suspect, flattened, window_of
-from eqaudit.diagnosis.network import relative_error
+from eqaudit.diagnosis.steps import relative_error
 from eqaudit.groups import Element
 from eqaudit.transforms import move_exactly
 

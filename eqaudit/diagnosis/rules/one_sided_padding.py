@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from eqaudit.diagnosis.base import Rule, Scene, Suspect, data_of, is_space
-from eqaudit.diagnosis.network import Step
+from eqaudit.diagnosis.steps import Step
 from eqaudit.loader import Operation
 
 PADS = frozenset({"pad", "constant_pad_nd", "reflection_pad2d", "replication_pad2d"})

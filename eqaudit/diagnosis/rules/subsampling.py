@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from eqaudit.diagnosis.base import Rule, Scene, Suspect, data_of, is_space, window_of
-from eqaudit.diagnosis.network import Step
+from eqaudit.diagnosis.steps import Step
 from eqaudit.loader import Operation
 
 
