@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from eqaudit import engine
-from eqaudit.data import array_images, open_images
+from eqaudit import diagnosis, engine
+from eqaudit.data import Images, array_images, open_images
 from eqaudit.errors import UsageError
 from eqaudit.gate import Limits, judge
 from eqaudit.limits import limited_layers, parse_limit_expression, shorthand_limits
-from eqaudit.loader import copy_module, load_model, wrap_module
+from eqaudit.loader import AuditModel, copy_module, load_model, wrap_module
 from eqaudit.plan import (
     AuditPlan,
     InputOptions,
@@ -32,6 +32,7 @@ from eqaudit.plan import (
     parse_model,
     parse_precision,
     parse_weights,
+    require_exact_elements,
 )
 from eqaudit.report import Audited, Report
 from eqaudit.reporters.terminal import render_failure
@@ -55,6 +56,7 @@ def audit(
     output: str = "",
     max_error: float | None = None,
     limits: tuple[str, ...] = (),
+    diagnose: bool = False,
     weights: str | Path | None = None,
     strict_weights: bool = True,
     dtype: str | torch.dtype | None = None,
@@ -93,6 +95,8 @@ def audit(
         Allow this relative error instead of asking that the group holds.
     limits
         Limits as ``--limit`` takes them: ``("output.error < 1e-3", 'layers["*"].normalised < 0.1')``.
+    diagnose
+        Whether ``report.diagnose`` is to say where and why the group breaks, as ``eqaudit diagnose`` does.
     weights
         A file of weights, ``.pt``, ``.pth`` or ``.safetensors``: loaded onto a Python MODEL, or onto a copy
         of the module.
@@ -144,7 +148,10 @@ def audit(
         taps=taps,
         limited_layers=limited_layers(asked),
         output=output,
+        diagnose=diagnose,
     )
+    if diagnose:
+        require_exact_elements(plan.group)
     if targets is not None and not given:
         raise UsageError("targets go with images in memory", "give --labels or --masks by InputOptions.truth")
     truth = None if targets is None else np.asarray(targets)
@@ -154,7 +161,7 @@ def audit(
         if isinstance(model, nn.Module):
             audited = _audit_module(model, where, images, plan)
         else:
-            audited = engine.audit(load_model(spec, where), images, plan, _silent)
+            audited = _run(load_model(spec, where), images, plan)
     return judge(audited.report, Limits(asked))
 
 
@@ -198,7 +205,7 @@ def assert_equivariant(
     return report
 
 
-def _audit_module(model: nn.Module, device: torch.device, images: Any, plan: AuditPlan) -> Audited:
+def _audit_module(model: nn.Module, device: torch.device, images: Images, plan: AuditPlan) -> Audited:
     name = type(model).__name__
     weights = plan.model.weights if isinstance(plan.model, PythonObject) else None
     if weights is not None:
@@ -207,11 +214,15 @@ def _audit_module(model: nn.Module, device: torch.device, images: Any, plan: Aud
     # A frozen TorchScript module has no mode.
     training = {module: module.training for module in model.modules() if hasattr(module, "training")}
     try:
-        return engine.audit(wrap_module(model, name, device, weights), images, plan, _silent)
+        return _run(wrap_module(model, name, device, weights), images, plan)
     finally:
         model.to(home)
         for module, mode in training.items():
             module.training = mode
+
+
+def _run(model: AuditModel, images: Images, plan: AuditPlan) -> Audited:
+    return engine.audit(model, images, plan, _silent, diagnosis.explain if plan.diagnose else None)
 
 
 def _silent(_stage: str, _done: int, _total: int) -> None:

@@ -159,7 +159,8 @@ class AuditPlan(msgspec.Struct, frozen=True, tag="audit"):
     ``auto`` is all of `AUTO_GROUPS`. ``layouts`` fix what the dimensions of layers are. With ``taps``
     ``operations`` functions called inside modules are layers too. Each of
     ``limited_layers`` is the pattern of a limit, and must match a layer that is measured. Of the first image
-    of ``drawn`` feature maps are returned for pictures; None for none.
+    of ``drawn`` feature maps are returned for pictures; None for none. ``diagnose`` asks too where and why
+    the group breaks.
     """
 
     model: ModelSpec
@@ -177,6 +178,7 @@ class AuditPlan(msgspec.Struct, frozen=True, tag="audit"):
     output: str = ""
     command: tuple[str, ...] = ()
     drawn: InputOptions | None = None
+    diagnose: bool = False
 
     @property
     def poses(self) -> tuple[Pose, ...]:
@@ -368,6 +370,33 @@ def _parse_arguments(arguments: list[str]) -> dict[str, Any]:
 def parse_group(text: str) -> str:
     """Check a group's name, return it in upper case, or ``auto``; raises UsageError for no such group."""
     return AUTO if text.lower() == AUTO else Group.named(text.upper()).name
+
+
+def exact_group(name: str) -> str:
+    """Return the largest subgroup of a group, or of all that ``auto`` tries, that moves pixels to pixels.
+
+    Examples
+    --------
+    >>> exact_group("C8"), exact_group("D6"), exact_group("C3")
+    ('C4', 'D2', 'C1')
+    """
+    group = Group.named("D4" if name == AUTO else name)
+    return Group(math.gcd(group.rotations, 4), group.mirror).name
+
+
+def require_exact_elements(group: str) -> None:
+    """Make sure that layers can be looked at one by one: resampling would be an error of every layer.
+
+    Raises
+    ------
+    UsageError
+        No element of the group moves pixels to pixels.
+    """
+    if exact_group(group) == "C1":
+        raise UsageError(
+            f"a diagnosis needs turns by 90 or 180 degrees or mirrors, and {group} has none",
+            "give another group, as in --group C4",
+        )
 
 
 def parse_layout(text: str) -> LayoutRule:

@@ -306,12 +306,12 @@ def main(arguments: list[str]) -> None:
 
 def _measure(plan: Plan, progress: Callable[[str, int, int], None]) -> Event:
     try:
-        from eqaudit import engine  # noqa: PLC0415 - only here is torch imported
+        from eqaudit import diagnosis, engine  # noqa: PLC0415 - only here is torch imported
 
         result: msgspec.Struct | None
         match plan:
             case AuditPlan():
-                result = engine.check(plan, progress)
+                result = engine.check(plan, progress, diagnosis.explain if plan.diagnose else None)
             case LayersPlan():
                 result = engine.list_layers(plan, progress)
             case TimingPlan():

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eqaudit.cli import check, compare, features, init, layers, render, sweep_angles
+from eqaudit.cli import check, compare, diagnose, features, init, layers, render, sweep_angles
 from eqaudit.cli.audits import Asked
 from eqaudit.cli.help import Command, Group, usage_error
 from eqaudit.cli.output import write_error, write_stderr, write_stdout
@@ -45,6 +45,7 @@ app.command(
 app.command("sweep-angles", cls=Command, epilog=sweep_angles.EXAMPLES)(sweep_angles.sweep_angles)
 app.command(cls=Command, epilog=features.EXAMPLES)(features.features)
 app.command(cls=Command, epilog=compare.EXAMPLES)(compare.compare)
+app.command(cls=Command, epilog=diagnose.EXAMPLES)(diagnose.diagnose)
 app.command(cls=Command, epilog=layers.EXAMPLES)(layers.layers)
 app.command(cls=Command, epilog=render.EXAMPLES)(render.render)
 

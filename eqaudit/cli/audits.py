@@ -29,13 +29,13 @@ from eqaudit.cli.progress import model_output, progress_bar
 from eqaudit.errors import EqauditError, ExitCode, UsageError
 from eqaudit.gate import Limits, exit_code, incomplete, judge
 from eqaudit.judging import require_measured
-from eqaudit.plan import AuditPlan
+from eqaudit.plan import AuditPlan, require_exact_elements
 from eqaudit.report import Audited, Outcome, Report, replace_text, to_json
 from eqaudit.reporters.csv_table import per_image_csv, sweep_csv
 from eqaudit.reporters.escape import hide_home, show
 from eqaudit.reporters.junit import render_junit
 from eqaudit.reporters.markdown import render_markdown
-from eqaudit.reporters.terminal import render_report, render_verdict
+from eqaudit.reporters.terminal import render_report, render_verdict, render_why
 from eqaudit.worker import run_audit
 
 KINDS: dict[str, Callable[[Sequence[Outcome]], bytes]] = {"junit": render_junit, "markdown": render_markdown}
@@ -119,7 +119,10 @@ def outcome_name(spec: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One audit as it was asked for: what is measured, what is required, and where the report goes."""
+    """One audit as it was asked for: what is measured, what is required, and where the report goes.
+
+    ``explain``: when the gate fails, it is measured again with a diagnosis.
+    """
 
     plan: AuditPlan
     gate: GateFlags
@@ -127,9 +130,12 @@ class Asked:
     writers: Writers
     process: RunFlags
     quiet: bool
+    explain: bool = False
 
     def __post_init__(self) -> None:
         """Make sure, before anything is measured, that the limits are on what will be."""
+        if self.explain or self.plan.diagnose:
+            require_exact_elements(self.plan.group)
         require_measured(self.limits.asked, {pose.name: pose.element for pose in self.plan.poses})
 
     @property
@@ -157,7 +163,8 @@ class Asked:
         if self.writers.json == "-":
             write_stdout(to_json(report))
         else:
-            write_stdout((render_verdict if self.quiet else render_report)(report, stdout_style()))
+            render = render_verdict if self.quiet else render_why if self.plan.diagnose else render_report
+            write_stdout(render(report, stdout_style()))
         return self.code(report)
 
     def measure(self) -> Audited | None:
@@ -169,11 +176,18 @@ class Asked:
         inputs = input_files(self.plan.model, self.plan.inputs)
         self.gate.check(inputs)
         self.writers.check(inputs if self.gate.baseline is None else (*inputs, self.gate.baseline))
+        audited = self._measure(self.plan)
+        gate = None if audited is None else audited.report.gate
+        if self.explain and gate is not None and not gate.passed:
+            return self._measure(msgspec.structs.replace(self.plan, diagnose=True))
+        return audited
+
+    def _measure(self, plan: AuditPlan) -> Audited | None:
         with (
             progress_bar(quiet=self.quiet) as on_progress,
             model_output(verbose=self.process.verbose) as on_output,
         ):
-            audited = run_audit(self.plan, self.process.timeout, on_progress, on_output)
+            audited = run_audit(plan, self.process.timeout, on_progress, on_output)
         if audited is None:
             return None
         report = replace_text(audited.report, hide_home)

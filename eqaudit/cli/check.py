@@ -44,6 +44,8 @@ eqaudit check resnet.pt --taps operations --layers 'layer1.*'
 
 eqaudit check model.pt --limit 'output.normalised < 0.1' --limit 'layers["conv*"].error < 1e-3 @ r90,r180'
 
+eqaudit check model.pt --group C4 --explain
+
 eqaudit check --only lenet
 
 eqaudit check model.pt --report junit=equivariance.xml --report markdown=comment.md"""
@@ -100,6 +102,10 @@ def check(
     task: TaskFlags,
     gate: GateFlags,
     shorthand: ShorthandFlags,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="When the gate fails, say where and why, as diagnose does."),
+    ] = False,
     json: Json = None,
     plots: Plots = None,
     report: Reports = None,
@@ -130,4 +136,4 @@ def check(
         command=command_line(),
     )
     writers = Writers(json, plots, reports=parse_reports(report or []))
-    return Asked(plan, gate, limits, writers, run, quiet)
+    return Asked(plan, gate, limits, writers, run, quiet, explain)

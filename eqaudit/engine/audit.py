@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 
 import msgspec
 import torch
@@ -34,6 +35,7 @@ from eqaudit.report import (
     ActionPicture,
     Audited,
     Determinism,
+    Diagnosis,
     Features,
     Inputs,
     ListedLayer,
@@ -49,10 +51,11 @@ from eqaudit.report import (
 RERUN_IMAGES = 4
 
 
-def check(plan: AuditPlan, progress: Progress) -> Audited | None:
+def check(plan: AuditPlan, progress: Progress, explain: Explain | None = None) -> Audited | None:
     """Load what the plan names and audit it, with the other ranks of a torchrun job if there are any.
 
-    Returns None on every rank but the first.
+    ``explain`` says of a measured audit why equivariance breaks, if anybody asks. Returns None on every rank
+    but the first.
 
     Raises
     ------
@@ -64,7 +67,7 @@ def check(plan: AuditPlan, progress: Progress) -> Audited | None:
     progress("loading", 0, 0)
     with join_ranks() as ranks:
         images = open_images(plan.inputs)
-        return _audit(load_model(plan.model, device), images, plan, progress, ranks)
+        return _audit(load_model(plan.model, device), images, plan, progress, ranks, explain)
 
 
 def list_layers(plan: LayersPlan, progress: Progress) -> Listing:
@@ -109,7 +112,9 @@ def choose_device(options: RunOptions) -> torch.device:
     return device
 
 
-def audit(model: AuditModel, images: Images, plan: AuditPlan, progress: Progress) -> Audited:
+def audit(
+    model: AuditModel, images: Images, plan: AuditPlan, progress: Progress, explain: Explain | None = None
+) -> Audited:
     """Measure a loaded model on opened images; the verdict and the gate are left to the reader.
 
     Parameters
@@ -122,20 +127,27 @@ def audit(model: AuditModel, images: Images, plan: AuditPlan, progress: Progress
         Poses, layers, batch size, seed.
     progress
         Called with a stage, and how many of how many image poses are done.
+    explain
+        Says why equivariance breaks, for the report's ``diagnose``.
 
     Returns
     -------
     Audited
         The report, and of a sweep the worst case as arrays, for whoever draws it.
     """
-    audited = _audit(model, images, plan, progress, Alone())
+    audited = _audit(model, images, plan, progress, Alone(), explain)
     if audited is None:
         raise RuntimeError("one process alone has no result")
     return audited
 
 
 def _audit(
-    model: AuditModel, images: Images, plan: AuditPlan, progress: Progress, ranks: Ranks
+    model: AuditModel,
+    images: Images,
+    plan: AuditPlan,
+    progress: Progress,
+    ranks: Ranks,
+    explain: Explain | None,
 ) -> Audited | None:
     progress("finding the input shape", 0, 0)
     model, choice = convert(with_taps(model, plan.taps), images, plan.inputs, plan.run)
@@ -160,8 +172,11 @@ def _audit(
     if sums is None:
         raise none_left(dataset.skipped)
     progress("float64 rerun", 0, 0)
-    run = _Run(model, dataset, plan, prepared, loop, sums)
-    return Audited(run.report(choice), run.panel(), run.actions(), run.features())
+    run = Run(model, dataset, plan, choice, prepared, loop, sums)
+    report = run.report()
+    if explain is not None:
+        report = msgspec.structs.replace(report, diagnose=explain(run, report, progress))
+    return Audited(report, run.panel(), run.actions(), run.features())
 
 
 def _agree(ranks: Ranks, model: AuditModel, dataset: Dataset, setting: Setting) -> None:
@@ -174,7 +189,7 @@ def _agree(ranks: Ranks, model: AuditModel, dataset: Dataset, setting: Setting) 
     ranks.agree("the number of threads", str(torch.get_num_threads()))
 
 
-class _Run:
+class Run:
     """One audit that was measured: what is left is to judge its doubts, and to write everything down."""
 
     def __init__(
@@ -182,16 +197,17 @@ class _Run:
         model: AuditModel,
         dataset: Dataset,
         plan: AuditPlan,
+        choice: Choice,
         prepared: Prepared,
         loop: Loop,
         sums: tuple[Unit, Watched],
     ) -> None:
-        self.model, self.dataset, self.plan = model, dataset, plan
+        self.model, self.dataset, self.plan, self.choice = model, dataset, plan, choice
         self.prepared, self.loop = prepared, loop
         self.setting = prepared.setting
         self.unit, self.watched = sums
 
-    def report(self, choice: Choice) -> Report:
+    def report(self) -> Report:
         """Rerun in float64 where needed, and write everything down."""
         unit = self.unit
         reason = unit.taps[self.setting.gating].skipped
@@ -211,7 +227,7 @@ class _Run:
             kind="sweep" if self.plan.angles else "check",
             tool=describe_tool(self.plan, self.model),
             model=describe_model(self.model),
-            inputs=self._inputs(choice),
+            inputs=self._inputs(),
             group=describe_poses(self.plan),
             layers=assembler.layers(),
             outputs=assembler.outputs(),
@@ -271,12 +287,12 @@ class _Run:
             worst = [self.dataset.names[image] for image in found if image >= 0]
         return tuple(dict.fromkeys([*worst, *unit.names]))[:RERUN_IMAGES]
 
-    def _inputs(self, choice: Choice) -> Inputs:
+    def _inputs(self) -> Inputs:
         return Inputs(
             source=self.dataset.label,
             samples=len(self.unit.names),
-            shape=choice.shape,
-            shape_reason=choice.reason,
+            shape=self.choice.shape,
+            shape_reason=self.choice.reason,
             preprocessing=list(self.dataset.description),
             boundary=self.setting.space.boundary if self.setting.resamples else "none",
             fingerprint=self.watched.fingerprint,
@@ -309,3 +325,6 @@ class _Run:
             rerun=rerun.reason,
             determinism=determinism,
         )
+
+
+Explain = Callable[[Run, Report, Progress], Diagnosis | None]

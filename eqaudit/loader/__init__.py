@@ -6,7 +6,16 @@ import torch
 from torch import nn
 
 from eqaudit.loader.archive import read_model_file
-from eqaudit.loader.base import AuditModel, Conduct, Feature, Tap, describe, same_memory
+from eqaudit.loader.base import (
+    AuditModel,
+    Conduct,
+    Feature,
+    OnOperation,
+    Operation,
+    Tap,
+    describe,
+    same_memory,
+)
 from eqaudit.loader.eager import copy_module, make_module, wrap_eager
 from eqaudit.loader.torchscript import load_torchscript, wrap_torchscript
 from eqaudit.loader.weights import load_weights
@@ -16,11 +25,14 @@ __all__ = [
     "AuditModel",
     "Conduct",
     "Feature",
+    "OnOperation",
+    "Operation",
     "Tap",
     "copy_module",
     "describe",
     "load_model",
     "same_memory",
+    "with_operations",
     "with_taps",
     "wrap_module",
 ]
@@ -54,11 +66,15 @@ def _load_file(path: str, device: torch.device) -> AuditModel:
 
 def with_taps(model: AuditModel, taps: Taps) -> AuditModel:
     """Return the model with taps at its modules, or at the operations inside them too."""
-    if taps == "modules":
-        return model
+    return model if taps == "modules" else with_operations(model)
+
+
+def with_operations(model: AuditModel, on_operation: OnOperation | None = None) -> AuditModel:
+    """Return the model with taps at operations too; ``on_operation`` is told of each before its tap."""
     from eqaudit.loader.operations import OperationsRunner  # noqa: PLC0415 - parts of torch's tracer
 
-    return dataclasses.replace(model, runner=OperationsRunner(model.runner))
+    inner = model.runner.runner if isinstance(model.runner, OperationsRunner) else model.runner
+    return dataclasses.replace(model, runner=OperationsRunner(inner, on_operation))
 
 
 def wrap_module(

@@ -57,7 +57,21 @@ class Feature:
         return dataclasses.replace(self, value=value)
 
 
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One call of an operator on data, by the name of its tap, also inside modules of torch's own.
+
+    ``arguments`` are those of its schema by name; data is told by its shape (`torch.Size`), batch first, and
+    other tensors, weights most of them, are there as they are. ``result`` is a shape too, None without one.
+    """
+
+    name: str
+    arguments: Mapping[str, object]
+    result: torch.Size | None
+
+
 OnFeature = Callable[[Feature], None]
+OnOperation = Callable[[Operation], None]
 OnValue = Callable[[Tap, object], None]
 OnEnter = Callable[[Tap], None]
 InputShape = tuple[int | None, int | None, int | None]

@@ -49,7 +49,11 @@ class EagerRunner(Runner):
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return parameters and buffers by name."""
-        return dict(self.module.state_dict())
+        return {
+            name: tensor
+            for name, tensor in self.module.state_dict().items()
+            if isinstance(tensor, torch.Tensor)
+        }
 
     def weights(self) -> Iterator[torch.Tensor]:
         """Return the floating parameters."""

@@ -11,7 +11,7 @@ that left torch (NumPy); what ``torch.jit.fork`` starts comes in no fixed order.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from eqaudit.loader.base import OnEnter, OnValue, Runner, Tap, same_memory
+from eqaudit.loader.base import OnEnter, OnOperation, OnValue, Operation, Runner, Tap, same_memory
 
 # What moves values elsewhere and computes none; an assignment to a part of a tensor is a copy too.
 COPIES = {
@@ -55,10 +55,13 @@ SYNONYMS = {
 
 
 class OperationsRunner(Runner):
-    """Another runner, of which the operations inside modules are handed over too."""
+    """Another runner, of which the operations inside modules are handed over too.
 
-    def __init__(self, runner: Runner) -> None:
-        self.runner = runner
+    ``on_operation`` is told of every operation on data before the tap that its result is, or is a part of.
+    """
+
+    def __init__(self, runner: Runner, on_operation: OnOperation | None = None) -> None:
+        self.runner, self.on_operation = runner, on_operation
 
     def run(
         self,
@@ -70,13 +73,13 @@ class OperationsRunner(Runner):
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             if on_value is None:
                 return self.runner.run(batch, None)
-            mode = _Operations(batch, self.runner.names(), on_value)
+            mode = _Operations(batch, self.runner.names(), on_value, self.on_operation)
             with enable_python_dispatcher(), mode:
                 return self.runner.run(batch, mode.leave, mode.enter)
 
     def cast(self, dtype: torch.dtype) -> OperationsRunner:
         """Return a copy in another floating type."""
-        return OperationsRunner(self.runner.cast(dtype))
+        return OperationsRunner(self.runner.cast(dtype), self.on_operation)
 
     def names(self) -> set[str]:
         """Return the names of the modules."""
@@ -106,9 +109,11 @@ class _Operations(SchemaCheckMode):  # type: ignore[no-untyped-call]
     Data is what was computed from the batch, told by memory: what weights alone give is no feature.
     """
 
-    def __init__(self, batch: torch.Tensor, names: set[str], on_value: OnValue) -> None:
+    def __init__(
+        self, batch: torch.Tensor, names: set[str], on_value: OnValue, on_operation: OnOperation | None
+    ) -> None:
         TorchDispatchMode.__init__(self, DispatchKey.PreDispatch)  # type: ignore[no-untyped-call]
-        self.names, self.on_value = names, on_value
+        self.names, self.on_value, self.on_operation = names, on_value, on_operation
         self.frames = [_Frame(Tap("", "", 0))]
         # Whose memory is hidden (the layouts of an optimised file) counts as data: it cannot be followed.
         self.data = {*_memories(batch), None}
@@ -135,8 +140,14 @@ class _Operations(SchemaCheckMode):  # type: ignore[no-untyped-call]
         # Without this, operators that also have a kernel in Python would take that one, and round otherwise.
         with no_python_dispatcher():
             result = func(*args, **named)
-        if func.namespace != "eqaudit" and not _takes_sizes_only(func) and self.follow((args, named), result):
+        if func.namespace == "eqaudit" or _takes_sizes_only(func):
+            return result
+        told = None if self.on_operation is None else self._describe(func, args, named)
+        if self.follow((args, named), result):
             value = result[0] if isinstance(result, tuple) else result
+            if self.on_operation is not None and told is not None:
+                shape = value.shape if isinstance(value, torch.Tensor) else None
+                self.on_operation(Operation(_operation_name(func, args), told, shape))
             if self._is_feature(func, value, (args, named)):
                 name = _operation_name(func, args)
                 self._deliver(Tap(self._full_name(name), name, 0), value)
@@ -148,6 +159,19 @@ class _Operations(SchemaCheckMode):  # type: ignore[no-untyped-call]
         if found:
             self.data |= _memories(result)
         return found
+
+    def _describe(self, func: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, object]:
+        """Return the arguments of a call by name, data as its shape."""
+        schema = func._schema.arguments
+        names = [argument.name for argument in schema]
+        given = {argument.name: argument.default_value for argument in schema}
+        given |= {**dict(zip(names, args, strict=False)), **named}
+        return {
+            name: value.shape
+            if isinstance(value, torch.Tensor) and not self.data.isdisjoint(_memories(value))
+            else value
+            for name, value in given.items()
+        }
 
     def _deliver(self, tap: Tap, value: object) -> None:
         with _disable_current_modes(), no_python_dispatcher():

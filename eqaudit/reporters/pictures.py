@@ -31,6 +31,7 @@ from eqaudit.reporters.figures import (
 )
 from eqaudit.reporters.heatmaps import draw_heatmap
 from eqaudit.reporters.sweep_pictures import draw_sweep
+from eqaudit.reporters.waterfall import draw_waterfall
 
 LEAST_ERROR = 1e-17
 
@@ -41,9 +42,11 @@ def draw(
     """Return the pictures of any audit, as PNG by file name.
 
     ``panel`` is the worst case of a sweep. ``channels.png`` is there where channels turn: by ``actions``, or
-    by the permutations that a saved report lists.
+    by the permutations that a saved report lists; ``waterfall.png`` where a diagnosis found breaking layers.
     """
     pictures = draw_sweep(report, panel) if report.kind == "sweep" else draw_check(report)
+    if report.diagnose is not None and report.diagnose.first is not None:
+        pictures["waterfall.png"] = to_png(draw_waterfall(report, report.diagnose))
     drawn = actions or recorded_actions(report)
     return pictures | ({"channels.png": to_png(draw_channels(report, drawn))} if drawn else {})
 

@@ -16,6 +16,7 @@ from eqaudit.plan import AUTO, AUTO_GROUPS
 from eqaudit.report import HOLDING, Gate, GateCheck, Inputs, Layer, Model, Report, Resampling, describe_shape
 from eqaudit.reporters.base import first_breaking_layer, gate_checks, is_judged, layer_name, worst_error
 from eqaudit.reporters.console import NARROWEST, Style, render
+from eqaudit.reporters.diagnosis import cause_parts, diagnosis_parts
 from eqaudit.reporters.escape import show
 from eqaudit.reporters.layer_table import COLOURS, layer_table
 from eqaudit.reporters.poses import class_table, percent, pose_table
@@ -36,12 +37,23 @@ def render_report(report: Report, style: Style) -> str:
     classes = class_table(report)
     if classes is not None:
         parts += ["accuracy by class", classes, ""]
-    return render([*parts, _conclusion(report), "", _gate(report)], style)
+    return render([*parts, *_end(report)], style)
+
+
+def render_why(report: Report, style: Style) -> str:
+    """Return what a diagnosis found, without the tables of errors."""
+    return render([header(report), "", *_end(report)], style)
 
 
 def render_verdict(report: Report, style: Style) -> str:
-    """Return the verdict and the gate alone."""
-    return render([_conclusion(report), "", _gate(report)], style)
+    """Return the verdict, the causes if they were asked for, and the gate."""
+    causes = [] if report.diagnose is None else [*cause_parts(report.diagnose), ""]
+    return render([_conclusion(report), "", *causes, _gate(report)], style)
+
+
+def _end(report: Report) -> list[RenderableType]:
+    why = [] if report.diagnose is None else [*diagnosis_parts(report.diagnose), ""]
+    return [_conclusion(report), "", *why, _gate(report)]
 
 
 def render_failure(report: Report) -> str:

@@ -1,0 +1,51 @@
+"""`one-sided-padding`: a map that grows or shrinks more on one side than on the other is shifted."""
+
+from collections.abc import Iterator, Sequence
+
+from eqaudit.diagnosis.base import Rule, Scene, Suspect, data_of, is_space
+from eqaudit.diagnosis.steps import Step
+from eqaudit.loader import Operation
+
+PADS = frozenset({"pad", "constant_pad_nd", "reflection_pad2d", "replication_pad2d"})
+
+
+def find(scene: Scene) -> Iterator[Suspect]:
+    """Look for padding, cropping and output padding in breaking steps."""
+    for step in scene.network.breaking:
+        for operation in step.operations:
+            evidence = _padded(operation) or _cropped(operation, step)
+            if evidence is not None:
+                yield Suspect(evidence, step)
+
+
+def _padded(operation: Operation) -> str | None:
+    given = operation.arguments
+    extra = given.get("output_padding")
+    if operation.name == "conv_transpose2d" and isinstance(extra, Sequence) and any(extra):
+        return f"output_padding {list(extra)} adds cells at the bottom and on the right"
+    pad = given.get("pad", given.get("padding"))
+    if operation.name not in PADS or not isinstance(pad, Sequence):
+        return None
+    sides = [int(size) for size in pad]
+    if sides[::2] == sides[1::2]:
+        return None
+    return f"padding left, right, top, bottom: {', '.join(map(str, sides))}"
+
+
+def _cropped(operation: Operation, step: Step) -> str | None:
+    given, before = operation.arguments, data_of(operation)
+    dim, start, end = (given.get(name) for name in ("dim", "start", "end"))
+    if operation.name != "slice" or before is None or not isinstance(dim, int):
+        return None
+    if not is_space(dim, before, step):
+        return None
+    size = before[dim]
+    first = int(start) if isinstance(start, int) else 0
+    last = min(int(end), size) if isinstance(end, int) else size
+    first, last = (place + size if place < 0 else place for place in (first, last))
+    if first == size - last:
+        return None
+    return f"cropped by {first} cells on one side and {size - last} on the other"
+
+
+RULE = Rule("one-sided-padding", "pad or crop both sides alike; then check that strides still fit", find)

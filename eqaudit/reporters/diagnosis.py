@@ -1,0 +1,113 @@
+"""A diagnosis as text: causes in order of what they explain, the tree of layers, what repairs would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.text import Text
+from rich.tree import Tree
+
+from eqaudit.report import CauseFound, Diagnosis, LocalError
+from eqaudit.reporters.escape import show
+from eqaudit.verdict import format_error, format_share
+
+INDENT = (0, 0, 0, 3)
+MOST_EVIDENCE = 6
+
+
+def diagnosis_parts(found: Diagnosis) -> Iterator[RenderableType]:
+    """Return the whole diagnosis, part by part."""
+    if found.reason is not None:
+        yield Text(f"why    {show(found.reason)}")
+        return
+    yield Text(_heading(found))
+    yield from cause_parts(found)
+    if any(layer.elements for layer in found.layers):
+        yield ""
+        yield _tree(found)
+    remedies = list(_remedies(found))
+    if remedies:
+        yield ""
+        yield Text("\n".join(remedies))
+
+
+def cause_parts(found: Diagnosis) -> Iterator[RenderableType]:
+    """Return the causes alone."""
+    for number, cause in enumerate(found.causes, start=1):
+        yield Text.assemble((f"{number}. {cause.id}", "bold"), f": {show(cause.explanation)}")
+        yield Padding(Text("\n".join(_cause_lines(cause))), INDENT)
+        if number > 1:
+            yield Padding(Text(f"together with those above: {format_error(cause.error_together)}"), INDENT)
+    if not found.causes and found.reason is None:
+        yield Text(f"No cause: under {found.group} the output is exact but for rounding.")
+
+
+def _heading(found: Diagnosis) -> str:
+    first = "" if found.first is None else f"; the first layer that breaks is {show(found.first)}"
+    error = f"the output errs by {format_error(found.error)} at {show(found.element)}"
+    return f"why    {found.group}, {found.images} images, {found.dtype}: {error}{first}"
+
+
+def _cause_lines(cause: CauseFound) -> Iterator[str]:
+    yield from map(show, cause.evidence[:MOST_EVIDENCE])
+    if len(cause.evidence) > MOST_EVIDENCE:
+        yield f"and {len(cause.evidence) - MOST_EVIDENCE} more"
+    change = f"{format_error(cause.error_before)} -> {format_error(cause.error_without)}"
+    yield f"removes {format_share(cause.removed)} of the error: {change} ({show(cause.experiment)})"
+    if cause.sizes:
+        sizes = (f"{tried.size[0]}x{tried.size[1]}: {format_error(tried.error)}" for tried in cause.sizes)
+        yield f"sizes that were run: {', '.join(sizes)}"
+    yield f"fix: {show(cause.fix)}"
+
+
+def _tree(found: Diagnosis) -> Tree:
+    """Draw the modules of the model; what is exact is folded, what breaks is marked."""
+    tree = Tree("layers, with their local errors", highlight=False)
+    _grow(tree, [(layer.name.split("."), layer) for layer in found.layers])
+    return tree
+
+
+def _grow(tree: Tree, layers: Sequence[tuple[Sequence[str], LocalError]]) -> None:
+    exact = 0
+    groups: dict[str, list[tuple[Sequence[str], LocalError]]] = {}
+    for path, layer in layers:
+        groups.setdefault(path[0], []).append((path[1:], layer))
+    for name, inside in groups.items():
+        if not any(layer.elements for _, layer in inside):
+            exact += len(inside)
+            continue
+        _add_exact(tree, exact)
+        exact = 0
+        own = [layer for path, layer in inside if not path]
+        branch = tree.add(_line(name, own[0]) if own else Text(show(name)))
+        rest = [(path, layer) for path, layer in inside if path]
+        if rest:
+            _grow(branch, rest)
+    _add_exact(tree, exact)
+
+
+def _add_exact(tree: Tree, count: int) -> None:
+    if count:
+        tree.add(Text(f"{count} layer{'' if count == 1 else 's'}, exact", style="green"))
+
+
+def _line(name: str, layer: LocalError) -> Text:
+    error = f"{format_error(layer.local_error)}, {format_share(layer.share)} of all"
+    marked = f"< breaks at {', '.join(map(show, layer.elements))}" if layer.elements else ""
+    line = Text(f"{show(name)}  {show(layer.type)}  {error}  ")
+    return line.append(marked, style="bold red")
+
+
+def _remedies(found: Diagnosis) -> Iterator[str]:
+    for layer in found.layers:
+        if layer.symmetrised_error is not None:
+            change = f"{format_error(found.error)} -> {format_error(layer.symmetrised_error)}"
+            yield f"{show(layer.name)} alone averaged over {found.group}: {change}"
+    averaged = found.averaged
+    if averaged is not None:
+        yield (
+            f"the output averaged over {found.group}: {format_error(averaged.error)}, at {averaged.runs} "
+            f"runs of the model; it changes the output by {format_error(averaged.change)}"
+        )
