@@ -19,7 +19,7 @@ from eqaudit.engine.base import Key, Setting
 from eqaudit.engine.references import Batch, Reference, moved_pass, reference_pass
 from eqaudit.groups import Element, Pose
 from eqaudit.loader import AuditModel
-from eqaudit.metrics import Controls, PairNorms, Values, collect, join, negligible, norms
+from eqaudit.metrics import Controls, PairNorms, Values, collect, join, negligible
 from eqaudit.transforms import Action, RoundTrip, Shift, act
 
 OFFSETS = ((-0.375, 0.125), (-0.125, -0.375), (0.125, 0.375), (0.375, -0.125))
@@ -148,7 +148,7 @@ def _measure(model: AuditModel, images: torch.Tensor, turns: list[Fraction], set
         pairs, values = _shift(model, images, period, setting)
         shifts |= pairs
         shifted += values if setting.space.periods.get(setting.gating, 1.0) == period else []
-    sizes = {key: _size(reference) for key, reference in references.items() if key in trips}
+    sizes = {key: reference.held.size() for key, reference in references.items() if key in trips}
     return _Part(shifts, trips, sizes, shifted, returned)
 
 
@@ -207,7 +207,3 @@ def _pooled(pairs: list[PairNorms]) -> float:
 
 def _difference(pair: PairNorms) -> float:
     return float(pair.difference[pair.nonfinite == 0].sum())
-
-
-def _size(reference: Reference) -> float:
-    return float(norms(torch.nan_to_num(reference.held.sampled()), careful=True).square().sum())

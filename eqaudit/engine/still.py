@@ -12,6 +12,9 @@ from eqaudit.metrics import norms
 from eqaudit.transforms import Action, Points, Resampler, RoundTrip, Shift, Table, act, split
 
 TRANSPOSE = Element(mirrored=True, k=1, n=4)
+CONTROL_CHANNELS = 16
+MAP_RANK = 3
+"""Dimensions of maps without channels."""
 HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -20,13 +23,14 @@ class Expected:
     """T_g F(x), where it is compared: whole maps, their points (..., P), or vectors; and its norms (B,).
 
     Points are those of the feature before the exact part of the move, ``after``. ``spare``: made for this
-    move alone.
+    move alone. Of channels, every ``step``-th.
     """
 
     value: torch.Tensor
     norms: torch.Tensor | None
     after: Element = IDENTITY
     spare: bool = False
+    step: int = 1
 
 
 class Still:
@@ -73,11 +77,16 @@ class Still:
 
     def sample(self, value: torch.Tensor, expected: Expected) -> torch.Tensor:
         """Return of a map of moved images what is to be compared with what a resampled move expects."""
-        return _single(self._all_points.of(value, expected.after))
+        return _single(self._all_points.of(value[:, :: expected.step], expected.after))
 
     def sampled(self) -> torch.Tensor:
         """Return the feature itself at the points; a vector as it is."""
         return self.value if not self.spatial or self.points is None else _single(self.points.of(self.value))
+
+    def size(self) -> float:
+        """Return |F(x)|^2 of what round trips are compared on; values that are not finite are left out."""
+        some = self.sampled()[:, :: self._step] if self.spatial else self.value
+        return float(norms(torch.nan_to_num(some), careful=True).square().sum())
 
     def give_up_maps(self) -> None:
         """Keep only what resampled turns need, so that memory holds each map once."""
@@ -100,8 +109,9 @@ class Still:
                     self.table.shifted(down / self._cell, right / self._cell, self._all_points), None
                 )
             case RoundTrip(turn):
-                halfway = Table(action.halfway(_single(self.value), self._resampler), self._resampler)
-                return Expected(halfway.turned(-turn / 2, self._all_points), None)
+                maps = _single(self.value[:, :: self._step])
+                halfway = Table(action.halfway(maps, self._resampler), self._resampler)
+                return Expected(halfway.turned(-turn / 2, self._all_points), None, step=self._step)
 
     @property
     def norms(self) -> torch.Tensor:
@@ -116,6 +126,12 @@ class Still:
         if self._table is None:
             self._table = Table(_single(self.value), self._resampler)
         return self._table
+
+    @property
+    def _step(self) -> int:
+        """Of many channels some are enough for a control, which costs two resamplings of whole maps."""
+        channels = self.shape[1] if len(self.shape) > MAP_RANK else 1
+        return max(1, channels // CONTROL_CHANNELS)
 
     @property
     def _all_points(self) -> Points:
