@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+# Tests run beside each other, and torch reads this when it is imported: threads of theirs would only wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 Ended = subprocess.CompletedProcess[bytes]
 
 # An audit is mostly the import of torch, on one core: two at once use both cores of a small machine.
