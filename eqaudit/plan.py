@@ -497,7 +497,7 @@ def parse_batch_size(text: object) -> int:
     said = str(text).strip()
     if said == AUTO:
         return 0
-    if not re.fullmatch(r"\d{1,5}", said) or int(said) > LARGEST_BATCH:
+    if not re.fullmatch(r"\d{1,5}", said) or not 0 < int(said) <= LARGEST_BATCH:
         raise UsageError(
             f"--batch-size {said!r} is no number from 1 to {LARGEST_BATCH}",
             "for example --batch-size 16, or auto",

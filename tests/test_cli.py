@@ -489,7 +489,7 @@ USAGE = {
     "a negative seed": (["check", STANDARD, "--seed", "-1"], "--seed"),
     "a huge seed": (["check", STANDARD, "--seed", "9" * 30], "--seed"),
     "a broken seed": (["check", STANDARD, "--seed", "1.5"], "--seed"),
-    "fewer than no images at once": (["check", STANDARD, "--batch-size", "-1"], "--batch-size"),
+    "empty batches": (["check", STANDARD, "--batch-size", "0"], "--batch-size"),
     "fewer than no samples": (["check", STANDARD, "--samples", "-1"], "--samples"),
     "a shape of rubbish": (["check", STANDARD, "--input-shape", "rubbish"], "--input-shape 'rubbish'"),
     "a shape of two": (["check", STANDARD, "--input-shape", "3,224"], "3 positive integers"),

@@ -158,7 +158,7 @@ CASES: dict[str, tuple[str | bytes, str]] = {
     "c15 step 0": (MODEL + 'angles = "0:90:0"', "--angles"),
     "c15 many angles": (MODEL + 'angles = "0:360:0.000001"', "--angles"),
     "c15 400 degrees": (MODEL + 'angles = "400"', "--angles"),
-    "c15 batch 0": (MODEL + "batch-size = 0", "3:1: Invalid value for '--batch-size'"),
+    "c15 batch 0": (MODEL + "batch-size = 0", "--batch-size '0' is no number"),
     "a wrong choice": (MODEL + 'judge = "bond"', "eqaudit.toml:3:1: Invalid value for '--judge'"),
     "a check without a model": ("[check.a]\nsamples = 1", "eqaudit.toml:1:2: a has no model"),
     "one file for two": (

@@ -154,7 +154,7 @@ class ImageFlags:
         typer.Option(
             parser=parse_batch_size,
             metavar="N|auto",
-            help="Images in one call of the model; auto (or 0): the fewest at which it is fast, measured.",
+            help="Images in one call of the model; auto: the fewest at which it is fast, measured.",
             rich_help_panel=IMAGES,
         ),
     ] = 16

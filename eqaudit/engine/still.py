@@ -12,7 +12,7 @@ from eqaudit.metrics import norms
 from eqaudit.transforms import Action, Points, Resampler, RoundTrip, Shift, Table, act, split
 
 TRANSPOSE = Element(mirrored=True, k=1, n=4)
-CONTROL_CHANNELS = 16
+CONTROL_CHANNELS = 32
 MAP_RANK = 3
 """Dimensions of maps without channels."""
 HALVES = (torch.float16, torch.bfloat16)
