@@ -295,7 +295,7 @@ class Run:
             shape_reason=self.choice.reason,
             preprocessing=list(self.dataset.description),
             boundary=self.setting.space.boundary if self.setting.resamples else "none",
-            fingerprint=self.watched.fingerprint,
+            fingerprint=self.loop.fingerprint,
             skipped=[Skipped(skipped.name, skipped.reason) for skipped in self.dataset.skipped],
             values=ValueRange(self.watched.low, self.watched.total / self.watched.count, self.watched.high),
             batch_size=self.setting.batch_size,

@@ -20,9 +20,8 @@ from eqaudit.loader import AuditModel, Conduct
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What the images were: a digest of each; the least, the greatest, the sum and the count of values."""
+    """What the images were: the least, the greatest, the sum and the count of their values."""
 
-    digests: bytes
     low: float
     high: float
     total: float
@@ -31,32 +30,29 @@ class Watched:
     @classmethod
     def of(cls, loaded: Loaded) -> Watched:
         """Look at one batch."""
-        images = np.ascontiguousarray(loaded.images)
-        digests = b"".join(hashlib.sha256(image.tobytes()).digest() for image in images)
+        images = loaded.images
         total = float(images.sum(dtype=np.float64))
-        return cls(digests, float(images.min()), float(images.max()), total, images.size)
+        return cls(float(images.min()), float(images.max()), total, images.size)
 
     def merge(self, other: Watched) -> Watched:
         """Add the images that come next."""
         return Watched(
-            self.digests + other.digests,
             min(self.low, other.low),
             max(self.high, other.high),
             self.total + other.total,
             self.count + other.count,
         )
 
-    @property
-    def fingerprint(self) -> str:
-        """A digest of all images in order, whatever batches they came in."""
-        return hashlib.sha256(self.digests).hexdigest()
-
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one rank found in one unit: nothing measured where no image of it was usable."""
+    """What one rank found in one unit: nothing measured where no image of it was usable.
+
+    ``digests`` holds one of 32 bytes for each image.
+    """
 
     measured: tuple[Unit, Watched] | None
+    digests: bytes
     skipped: tuple[Skipped, ...]
     said: frozenset[tuple[int, str]]
     notes: tuple[str, ...]
@@ -72,7 +68,13 @@ class Loop:
         self.model, self.dataset, self.setting = model, dataset, setting
         self.room, self.ranks = room, ranks
         self.notes: dict[str, None] = {}
+        self._images = hashlib.sha256()
         self._sums: tuple[Unit, Watched] | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all images so far in order, whatever batches they came in."""
+        return self._images.hexdigest()
 
     def run(self, progress: Progress) -> tuple[Unit, Watched] | None:
         """Measure every unit, each on one rank; return the sums on rank 0, None on the others.
@@ -97,12 +99,14 @@ class Loop:
     def _share(self, number: int, progress: Progress) -> Share:
         already = len(self.dataset.skipped)
         loaded = self.dataset.unit(number, self.setting.batch_size)
-        measured = None
+        measured, digests = None, b""
         if loaded is not None:
             self._check_targets(loaded)
             measured = self._measure(loaded, number, progress), Watched.of(loaded)
+            digests = b"".join(hashlib.sha256(image.tobytes()).digest() for image in loaded.images)
         return Share(
             measured,
+            digests,
             tuple(self.dataset.skipped[already:]),
             frozenset(self.dataset.said),
             tuple(self.room.notes),
@@ -131,6 +135,7 @@ class Loop:
         self.dataset.said.update(share.said)
         self.notes |= dict.fromkeys(share.notes)
         self.model.conduct.join(share.conduct)
+        self._images.update(share.digests)
         if share.measured is None:
             return
         unit, watched = share.measured

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import torch
 
+from eqaudit.engine.precision import HALVES
 from eqaudit.groups import IDENTITY, Element
 from eqaudit.metrics import norms
 from eqaudit.transforms import Action, Points, Resampler, RoundTrip, Shift, Table, act, split
@@ -15,7 +16,6 @@ TRANSPOSE = Element(mirrored=True, k=1, n=4)
 CONTROL_CHANNELS = 32
 MAP_RANK = 3
 """Dimensions of maps without channels."""
-HALVES = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True, slots=True)
