@@ -163,7 +163,8 @@ class Table:
         """Return the values of the moved maps at some points, or at every cell in reading order, (..., P)."""
         places, weights = _OPERATORS.get(self.resampler, motion, points, self.columns)
         read = functional.embedding_bag(places, self.columns, per_sample_weights=weights, mode="sum")
-        return read.T.reshape(*self.lead, len(places))
+        # What is read once is compared several times: in strides, each time would cost another copy.
+        return read.T.contiguous().view(*self.lead, len(places))
 
 
 def _prefilter(size: int, resampler: Resampler) -> torch.Tensor:
