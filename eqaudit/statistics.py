@@ -1,13 +1,19 @@
 """Resampling, quantiles and histograms over images. numpy only, no randomness but by seed."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from mmap import mmap
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 LAYER_REPLICATES = 200
 OUTPUT_REPLICATES = 1_000
@@ -16,12 +22,29 @@ NORMAL_QUANTILE = 1.959964
 FEWEST_STUDENTISED = 8
 LARGEST_ERROR = 2.0
 LARGEST_LOG = math.log(LARGEST_ERROR)
-LARGEST_TABLE = 1 << 19
+LARGEST_TABLE = 1 << 17
 """Values that a bootstrap holds at once, so that its memory does not grow with the images."""
+OWN_MEMORY = 1 << 14
+"""Bytes from which an array that outlives a batch gets memory of its own."""
 
 BINS_PER_DECADE = 25
 LOWEST_DECADE, HIGHEST_DECADE = -18, 1
 BINS = BINS_PER_DECADE * (HIGHEST_DECADE - LOWEST_DECADE)
+
+
+def lasting(parts: Sequence[NDArray[ScalarT]], axis: int = 0) -> NDArray[ScalarT]:
+    """Join arrays into one that is to outlive a batch.
+
+    It gets memory of its own: what stays among the features of one batch would leave no room for those of
+    the next.
+    """
+    shape = list(parts[0].shape)
+    shape[axis] = sum(part.shape[axis] for part in parts)
+    dtype = parts[0].dtype
+    size = math.prod(shape) * dtype.itemsize
+    memory = mmap(-1, size) if size >= OWN_MEMORY else bytearray(size)
+    joined: NDArray[ScalarT] = np.frombuffer(memory, dtype, math.prod(shape)).reshape(shape)
+    return np.concatenate(parts, axis=axis, out=joined)
 
 
 def poisson_weights(seed: int, places: Sequence[int]) -> Floats:
@@ -130,24 +153,64 @@ def root_ratio(numerator: Floats, denominator: Floats) -> Floats:
     return np.sqrt(numerator / safe)
 
 
-def log_histograms(values: Floats, counted: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Count some of the values of each row (R, N) in `BINS` fixed, log-spaced bins, (R, `BINS`).
+@dataclass(slots=True)
+class LogHistograms:
+    """How many values of each row lie in fixed, log-spaced bins; only decades with values are kept.
 
-    What lies outside goes to the first and last bin.
+    ``counts`` (R, 1 + bins) has in its first column what lies below all bins, then the bins of whole decades
+    from 10 to the power ``decade`` on.
     """
-    sizes = np.maximum(np.where(counted, values, 1.0), 10.0**LOWEST_DECADE)
-    places = ((np.log10(sizes) - LOWEST_DECADE) * BINS_PER_DECADE).astype(np.int64).clip(0, BINS - 1)
-    rows = np.arange(len(values))[:, None] * BINS
-    counts = np.bincount((places + rows)[counted], minlength=len(values) * BINS)
-    return counts.reshape(len(values), BINS).astype(np.int32)
 
+    counts: NDArray[np.int32]
+    decade: int
 
-def histogram_quantile(counts: NDArray[np.int32], share: float) -> float | None:
-    """Return a quantile of a log histogram, within half a bin (4.7 %); None when it is empty."""
-    total = int(counts.sum())
-    if not total:
-        return None
-    place = int(np.searchsorted(np.cumsum(counts), share * total, side="left"))
-    if place == 0:
-        return 0.0
-    return float(10.0 ** (LOWEST_DECADE + (place + 0.5) / BINS_PER_DECADE))
+    @classmethod
+    def of(cls, values: Floats, counted: NDArray[np.bool_]) -> LogHistograms:
+        """Count some of the values of each row (R, N); what is above all bins goes to the last."""
+        rows = len(values)
+        logs = np.log10(np.maximum(np.where(counted, values, 0.0), 10.0**LOWEST_DECADE))
+        places = ((logs - LOWEST_DECADE) * BINS_PER_DECADE).astype(np.int64).clip(0, BINS - 1)
+        seen = places[places > 0]
+        low, high = (int(seen.min()), int(seen.max()) + 1) if seen.size else (0, 0)
+        low, decades = low // BINS_PER_DECADE, -(-high // BINS_PER_DECADE) - low // BINS_PER_DECADE
+        width = 1 + decades * BINS_PER_DECADE
+        columns = np.where(places > 0, places - low * BINS_PER_DECADE + 1, 0)
+        counts = np.bincount((columns + np.arange(rows)[:, None] * width)[counted], minlength=rows * width)
+        return cls(counts.reshape(rows, width).astype(np.int32), low + LOWEST_DECADE)
+
+    @property
+    def decades(self) -> int:
+        """How many decades are kept."""
+        columns: int = self.counts.shape[1]
+        return columns // BINS_PER_DECADE
+
+    def lasting(self) -> LogHistograms:
+        """Return the same in memory of its own."""
+        return LogHistograms(lasting([self.counts]), self.decade)
+
+    def add(self, other: LogHistograms) -> None:
+        """Add the counts of other values."""
+        if not other.decades:
+            self.counts[:, 0] += other.counts[:, 0]
+            return
+        if not self.decades:
+            self.decade = other.decade
+        below = max(0, self.decade - other.decade)
+        above = max(0, other.decade + other.decades - self.decade - self.decades)
+        if below or above:
+            empty = np.zeros((len(self.counts), max(below, above) * BINS_PER_DECADE), dtype=np.int32)
+            left, right = (empty[:, : decades * BINS_PER_DECADE] for decades in (below, above))
+            self.counts = lasting([self.counts[:, :1], left, self.counts[:, 1:], right], axis=1)
+            self.decade -= below
+        first = 1 + (other.decade - self.decade) * BINS_PER_DECADE
+        self.counts[:, 0] += other.counts[:, 0]
+        self.counts[:, first : first + other.counts.shape[1] - 1] += other.counts[:, 1:]
+
+    def quantile(self, row: int, share: float) -> float | None:
+        """Return a quantile of one row, within half a bin (4.7 %), 0 below all bins; None of nothing."""
+        counts = self.counts[row]
+        total = int(counts.sum())
+        if not total:
+            return None
+        place = int(np.searchsorted(np.cumsum(counts), share * total, side="left"))
+        return 10.0 ** (self.decade + (place - 0.5) / BINS_PER_DECADE) if place else 0.0

@@ -369,7 +369,7 @@ def _numbers(unit: Unit) -> list[float]:
         assert sums.errors is not None
         chance = sums.chances[True].chance
         assert chance is not None
-        found += [*sums.errors.errors, *sums.errors.worst_image, *sums.errors.histogram.ravel()]
+        found += [*sums.errors.errors, *sums.errors.worst_image, *sums.errors.histogram.counts.ravel()]
         found += [*(sums.errors.interval(0) or ()), chance]
     return found
 
@@ -382,7 +382,7 @@ def test_merging_is_associative_and_equals_one_run(cuts: set[int]) -> None:
     sizes = [end - start for start, end in itertools.pairwise(edges)]
     left = functools.reduce(Unit.merge, _units(sizes))
     right = functools.reduce(lambda later, unit: unit.merge(later), reversed(_units(sizes)))
-    assert left.names == right.names == tuple(str(image) for image in range(12))
+    assert left.names == right.names == [str(image) for image in range(12)]
     assert _numbers(left) == pytest.approx(_numbers(right), rel=1e-6)
     (whole,) = _units([12])
     one, other = np.array(_numbers(left)), np.array(_numbers(whole))

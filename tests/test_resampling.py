@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -450,31 +451,34 @@ def test_the_cache_stays_within_its_bytes(
     fresh_cache: resampling._Operators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many angles are asked for, and what was dropped comes out the same when asked for again."""
-    bound = 1_000_000
+    bound = 300_000
     monkeypatch.setattr(resampling, "CACHE_BYTES", bound)
     resampler, picture = Resampler("spline", "reflect"), torch.from_numpy(noise(32, 32)).float()
     turns = [Fraction(number, 173) for number in range(1, 41)]
     first = resampler.turn(picture, turns[0])
     for turn in turns:
         resampler.turn(picture, turn)
-        held = sum(part.nbytes for operator in fresh_cache._kept.values() for part in operator)
+        held = sum(operator.bytes for operator in fresh_cache._kept.values())
         assert 0 < held == fresh_cache._bytes <= bound
     assert 2 <= len(fresh_cache._kept) < len(turns)
     assert torch.equal(resampler.turn(picture, turns[0]), first)
 
 
-def test_the_cache_keeps_what_was_used_last(
+def test_turns_that_come_round_are_not_all_built_again(
     fresh_cache: resampling._Operators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An angle that comes back between others is built once."""
-    monkeypatch.setattr(resampling, "CACHE_BYTES", 1_000_000)
+    """Also where they do not all fit, and however much is left of other turns."""
+    monkeypatch.setattr(resampling, "CACHE_BYTES", 300_000)
     resampler, picture = Resampler("spline", "reflect"), torch.from_numpy(noise(32, 32)).float()
-    resampler.turn(picture, Fraction(1, 9))
-    ((key, operator),) = fresh_cache._kept.items()
     for number in range(1, 11):
-        resampler.turn(picture, Fraction(number, 173))
-        resampler.turn(picture, Fraction(1, 9))
-        assert fresh_cache._kept[key] is operator
+        resampler.turn(picture, Fraction(number, 1009))
+    build = Mock(wraps=resampling._build)
+    monkeypatch.setattr(resampling, "_build", build)
+    for _ in range(20):
+        for number in range(1, 6):
+            resampler.turn(picture, Fraction(number, 173))
+    assert len(fresh_cache._kept) < 5
+    assert build.call_count < 80
 
 
 def test_an_operator_above_the_bound_still_works(

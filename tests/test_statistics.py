@@ -2,16 +2,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy import stats
 
 from eqaudit.statistics import (
     LAYER_REPLICATES,
     Floats,
     Integers,
+    LogHistograms,
     bootstrap_indices,
-    histogram_quantile,
-    log_histograms,
+    lasting,
     percentile_interval,
     poisson_weights,
     ratio_interval,
@@ -92,9 +91,8 @@ def test_share_interval_without_images_is_unknown() -> None:
     assert share_interval(0, 0) is None
 
 
-def _counts(values: Floats) -> NDArray[np.int32]:
-    counts: NDArray[np.int32] = log_histograms(values[None], np.ones((1, len(values)), dtype=bool))[0]
-    return counts
+def _histogram(values: Floats) -> LogHistograms:
+    return LogHistograms.of(values[None], np.ones((1, len(values)), dtype=bool))
 
 
 @given(st.lists(st.floats(1e-15, 2.0), min_size=1, max_size=300), st.sampled_from([0.5, 0.95]))
@@ -102,17 +100,48 @@ def test_histogram_quantile_is_within_half_a_bin_of_an_order_statistic(
     values: list[float], share: float
 ) -> None:
     """The fixed histogram gives quantiles to 4.8 %."""
-    found = histogram_quantile(_counts(np.array(values)), share)
+    found = _histogram(np.array(values)).quantile(0, share)
     expected = np.quantile(values, share, method="inverted_cdf")
     assert found == pytest.approx(expected, rel=0.048)
 
 
-def test_histograms_add_up_and_zero_is_zero() -> None:
-    """Counts of shards are those of one run; a median of exact zeros is 0, not the first bin."""
-    values = np.random.default_rng(0).lognormal(-5, 2, 100)
-    assert np.array_equal(_counts(values[:30]) + _counts(values[30:]), _counts(values))
-    assert histogram_quantile(_counts(np.zeros(5)), 0.5) == 0
-    assert histogram_quantile(np.zeros_like(_counts(values)), 0.5) is None
+@given(
+    st.lists(st.floats(0, 1e3) | st.floats(1e-12, 1e-9), max_size=20),
+    st.lists(st.floats(0, 1e3) | st.sampled_from([0.0, 1e-30]), max_size=20),
+)
+def test_histograms_of_shards_add_up_to_that_of_one_run(one: list[float], other: list[float]) -> None:
+    """Wherever their values lie, and where there are none."""
+    merged, whole = _histogram(np.array(one)), _histogram(np.array(one + other))
+    merged.add(_histogram(np.array(other)))
+    assert np.array_equal(merged.counts, whole.counts)
+    assert not whole.decades or merged.decade == whole.decade
+    assert whole.counts.sum() == len(one + other)
+
+
+def test_histograms_keep_only_decades_with_values() -> None:
+    """What is not counted leaves no trace, zeros take no decade, and what is too large is in the last one."""
+    values, counted = np.array([[0.0, 0.03, 1e9], [2e-7, 0.03, 5.0]]), np.ones((2, 3), dtype=bool)
+    assert LogHistograms.of(values, counted).decades == 8
+    counted[:, 2], counted[1, 0] = False, False
+    found = LogHistograms.of(values, counted)
+    assert (found.decade, found.decades, found.counts.sum(axis=1).tolist()) == (-2, 1, [2, 1])
+    assert found.quantile(0, 0.5) == 0
+    assert found.quantile(1, 0.5) == pytest.approx(0.03, rel=0.048)
+
+
+def test_the_median_of_zeros_is_zero_and_of_nothing_unknown() -> None:
+    """Zero is no bin."""
+    assert _histogram(np.zeros(5)).quantile(0, 0.5) == 0
+    assert _histogram(np.zeros(0)).quantile(0, 0.5) is None
+
+
+@given(st.lists(st.integers(0, 5000), min_size=1, max_size=4))
+def test_arrays_that_last_are_the_joined_parts(sizes: list[int]) -> None:
+    """In memory of their own or not, they can be written to."""
+    parts = [np.arange(2 * size, dtype=np.float64).reshape(2, size) for size in sizes]
+    joined = lasting(parts, axis=1)
+    assert np.array_equal(joined, np.concatenate(parts, axis=1))
+    joined += 1
 
 
 def test_root_ratio_of_nothing_is_zero() -> None:

@@ -23,7 +23,6 @@ from eqaudit.metrics import (
     classify,
     classify_resampled,
     image_errors,
-    join,
 )
 from eqaudit.report import (
     Dense,
@@ -36,11 +35,9 @@ from eqaudit.report import (
     Segmentation,
     WindowEffect,
 )
-from eqaudit.statistics import histogram_quantile, ratio_interval
+from eqaudit.statistics import ratio_interval
 
 NO_CLASS = -1  # the scores are not finite
-Parts = tuple[Values | None, ...]
-"""What the task made of one pose, batch by batch."""
 RowT = TypeVar("RowT")
 
 
@@ -88,14 +85,12 @@ class Assembler:
     def task_records(self) -> TaskRecords:
         """Return what the task makes of the gating output, by the report's field for it."""
         task, values = self.setting.task, self.unit.values
-        if task is None or self._gating_sums.skipped or not all(part.moved for part in values):
+        if task is None or self._gating_sums.skipped or not values.moved or values.still is None:
             return {}
-        still = [part.still for part in values if part.still is not None]
-        moved = [join([part.moved[place] for part in values]) for place in range(len(self.setting.poses))]
-        rows = [(pose.name, value) for pose, value in zip(self.setting.poses, moved, strict=True)]
+        rows = [(pose.name, value) for pose, value in zip(self.setting.poses, values.moved, strict=True)]
         controls = [self.floors.controls(pose) for pose in self.setting.poses]
         # Each task made the values itself: it gets back its own kind.
-        observed = Observed(rows, join(still), self.unit.names, controls, self.setting.seed)
+        observed = Observed(rows, values.still, self.unit.names, controls, self.setting.seed)
         record = task.summarise(observed)  # type: ignore[arg-type]
         match record:
             case Predictions():
@@ -111,19 +106,15 @@ class Assembler:
 
     def window_effect(self) -> WindowEffect | None:
         """Return what the window does to the judged output of the unmoved images."""
-        pairs = [part.window for part in self.unit.values if part.window is not None]
-        if not pairs:
+        if self.unit.values.window is None:
             return None
-        finite = [norms.nonfinite == 0 for norms, _ in pairs]
-        difference = sum(
-            float(norms.difference[rows].sum()) for (norms, _), rows in zip(pairs, finite, strict=True)
-        )
-        power = sum(float(norms.power[rows].sum()) for (norms, _), rows in zip(pairs, finite, strict=True))
-        kept = [_kept(values) for _, values in pairs if values is not None]
-        shares = [share for share in kept if share is not None]
+        norms, values = self.unit.values.window
+        finite = norms.nonfinite == 0
+        power = float(norms.power[finite].sum())
+        kept = None if values is None else _kept(values)
         return WindowEffect(
-            math.sqrt(difference / power) if power else None,
-            float(np.concatenate(shares).mean()) if shares else None,
+            math.sqrt(float(norms.difference[finite].sum()) / power) if power else None,
+            None if kept is None else float(kept.mean()),
         )
 
     def per_image(self) -> PerImage | None:
@@ -131,26 +122,17 @@ class Assembler:
         values = self.unit.values
         if self._gating_sums.skipped:
             return None
-        errors = {
-            pose.name: [
-                finite_or_none(error)
-                for part in values
-                for error in image_errors(part.norms[self.gating].at(place))
-            ]
-            for place, pose in enumerate(self.setting.poses)
-        }
+        errors = image_errors(values.norms[self.gating])
         names = [pose.name for pose in self.setting.poses]
-        rows = [part.moved for part in values if part.moved]
-        columns = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}
-        columns = {"e": tuple(part.still for part in values)} | columns
+        columns = {"e": values.still} | (dict(zip(names, values.moved, strict=True)) if values.moved else {})
         return PerImage(
             list(self.unit.names),
-            errors,
+            {name: [finite_or_none(error) for error in row] for name, row in zip(names, errors, strict=True)},
             _rows(columns, _classes),
-            _rows(columns, lambda parts: _overlaps(parts, lambda part: part.image_dice)),
-            truth=_truth(columns["e"]),
-            scores=_scores(columns["e"]),
-            truth_dice=_rows(columns, lambda parts: _overlaps(parts, lambda part: part.image_truth_dice)),
+            _rows(columns, lambda part: _overlaps(part, lambda found: found.image_dice)),
+            truth=_truth(values.still),
+            scores=_scores(values.still),
+            truth_dice=_rows(columns, lambda part: _overlaps(part, lambda found: found.image_truth_dice)),
         )
 
     def _layer(self, key: Key, sums: TapSums) -> Layer:
@@ -212,13 +194,11 @@ class Assembler:
         return self.names[number] if number >= 0 else None
 
     def _output_spread(self, key: Key, place: int) -> _Spread:
-        norms = [part.norms[key].at(place) for part in self.unit.values]
-        finite = np.concatenate([norm.nonfinite for norm in norms]) == 0
-        difference = np.concatenate([norm.difference for norm in norms])[finite]
-        power = np.concatenate([norm.power for norm in norms])[finite]
+        norms = self.unit.values.norms[key].at(place)
+        finite = norms.nonfinite == 0
         if not finite.any():
             return _Spread(None, None, None)
-        errors = np.concatenate([image_errors(norm) for norm in norms])[finite]
+        difference, power, errors = norms.difference[finite], norms.power[finite], image_errors(norms)[finite]
         interval = ratio_interval(difference, power, self.setting.seed)
         return _Spread(interval, float(np.quantile(errors, 0.5)), float(np.quantile(errors, 0.95)))
 
@@ -233,55 +213,52 @@ class _Spread:
 def _layer_spread(sums: TapSums, place: int) -> _Spread:
     if sums.errors is None:
         return _Spread(None, None, None)
-    counts = sums.errors.histogram[place]
+    histogram = sums.errors.histogram
     interval = sums.errors.interval(place) if sums.errors.images[place] > 1 else None
-    return _Spread(interval, histogram_quantile(counts, 0.5), histogram_quantile(counts, 0.95))
+    return _Spread(interval, histogram.quantile(place, 0.5), histogram.quantile(place, 0.95))
 
 
-def _rows(columns: Mapping[str, Parts], read: Callable[[Parts], list[RowT] | None]) -> dict[str, list[RowT]]:
+def _rows(
+    columns: Mapping[str, Values | None], read: Callable[[Values | None], list[RowT] | None]
+) -> dict[str, list[RowT]]:
     """Return what is read of each pose, where there is something."""
-    return {name: row for name, parts in columns.items() if (row := read(parts)) is not None}
+    return {name: row for name, values in columns.items() if (row := read(values)) is not None}
 
 
-def _decided(parts: Parts) -> list[ClassificationValues]:
-    """Return the values of a classifier that decides for one class; none of another task."""
-    rows = [part for part in parts if isinstance(part, ClassificationValues) and part.decided.shape[1] == 1]
-    return rows if len(rows) == len(parts) else []
+def _decided(values: Values | None) -> ClassificationValues | None:
+    """Return the values of a classifier that decides for one class; None of another task."""
+    return values if isinstance(values, ClassificationValues) and values.decided.shape[1] == 1 else None
 
 
-def _classes(parts: Parts) -> list[int] | None:
+def _classes(values: Values | None) -> list[int] | None:
     """Return the decision for each image where there is one; -1 where the scores are not finite."""
-    found = [np.where(part.finite, part.decided[:, 0], NO_CLASS) for part in _decided(parts)]
-    return np.concatenate(found).tolist() if found else None
+    found = _decided(values)
+    return None if found is None else np.where(found.finite, found.decided[:, 0], NO_CLASS).tolist()
 
 
-def _truth(parts: Parts) -> list[int]:
+def _truth(values: Values | None) -> list[int]:
     """Return the true class of each image; empty without labels, of which there may be several."""
-    found = [
-        part.truth.argmax(axis=1)
-        for part in _decided(parts)
-        if part.truth is not None and part.truth.shape[1] > 1
-    ]
-    return np.concatenate(found).tolist() if found else []
+    found = _decided(values)
+    if found is None or found.truth is None or found.truth.shape[1] == 1:
+        return []
+    classes: list[int] = found.truth.argmax(axis=1).tolist()
+    return classes
 
 
-def _scores(parts: Parts) -> list[list[float] | None]:
+def _scores(values: Values | None) -> list[list[float] | None]:
     """Return the scores of each image; None where they are not finite, empty where there are too many."""
-    return [
-        row.tolist() if finite else None
-        for part in _decided(parts)
-        if part.scores is not None
-        for row, finite in zip(part.scores, part.finite, strict=True)
-    ]
+    found = _decided(values)
+    if found is None or found.scores is None:
+        return []
+    return [row.tolist() if finite else None for row, finite in zip(found.scores, found.finite, strict=True)]
 
 
 def _overlaps(
-    parts: Parts, read: Callable[[SegmentationValues], NDArray[np.float64] | None]
+    values: Values | None, read: Callable[[SegmentationValues], NDArray[np.float64] | None]
 ) -> list[float | None] | None:
     """Return Dice of each image, the mean over classes; None where the scores are not finite."""
-    rows = [read(part) for part in parts if isinstance(part, SegmentationValues)]
-    known = [row for row in rows if row is not None]
-    return [finite_or_none(value) for value in np.concatenate(known)] if len(known) == len(parts) else None
+    row = read(values) if isinstance(values, SegmentationValues) else None
+    return None if row is None else [finite_or_none(value) for value in row]
 
 
 def _kept(values: Values) -> NDArray[np.float64] | None:

@@ -13,7 +13,7 @@ from eqaudit.engine.references import NOT_ALWAYS, Batch, Reference, judge, moved
 from eqaudit.engine.still import MovedImages
 from eqaudit.groups import IDENTITY
 from eqaudit.loader import AuditModel, Feature
-from eqaudit.metrics import ChanceSums, ErrorSums, Measured, PairNorms, Pairs, Values, collect
+from eqaudit.metrics import ChanceSums, ErrorSums, Measured, PairNorms, Pairs, Values, collect, join
 from eqaudit.statistics import Floats, poisson_weights
 from eqaudit.transforms import Layout
 
@@ -62,7 +62,8 @@ class TapSums:
 
     def _summed(self) -> tuple[ErrorSums | None, ErrorSums | None]:
         if self._sums is None and self.batch is not None:
-            self._sums, self.batch = _sum_batch(self.batch), None
+            errors, plain = _sum_batch(self.batch)
+            self._sums, self.batch = (errors.lasting(), plain.lasting() if plain else None), None
         return self._sums or (None, None)
 
     def merge(self, other: TapSums) -> TapSums:
@@ -105,26 +106,64 @@ class OutputValues:
 
     ``norms`` (poses, B) for each output; ``still`` and ``moved`` (by pose) are what the task makes of the
     judged output; ``window`` is the pair that the un-windowed images make with the windowed ones, and its
-    values.
+    values. Where there is nothing for some images, there is nothing for all.
     """
 
+    images: int
     norms: dict[Key, PairNorms]
     still: Values | None
     moved: list[Values]
     window: tuple[PairNorms, Values | None] | None
 
+    def join(self, other: OutputValues) -> OutputValues:
+        """Append the values of other images."""
+        window = None
+        if self.window is not None and other.window is not None:
+            window = self.window[0].join(other.window[0]), _join(self.window[1], other.window[1])
+        both = other.moved if self.moved else []
+        return OutputValues(
+            self.images + other.images,
+            {key: norms.join(other.norms[key]) for key, norms in self.norms.items() if key in other.norms},
+            _join(self.still, other.still),
+            [join(pair) for pair in zip(self.moved, both, strict=False)],
+            window,
+        )
 
-@dataclass(frozen=True, slots=True)
+
+def _join(one: Values | None, other: Values | None) -> Values | None:
+    return None if one is None or other is None else join([one, other])
+
+
+@dataclass(slots=True)
 class Unit:
-    """The result of one batch, or of several that were merged in order; merging uses both up."""
+    """The result of one batch, or of several that were merged in order.
 
-    names: tuple[str, ...]
+    ``parts`` are the values of the images: stretches that were joined, each longer than the next.
+    """
+
+    names: list[str]
     taps: dict[Key, TapSums]
-    values: list[OutputValues]
+    parts: list[OutputValues]
+
+    @property
+    def values(self) -> OutputValues:
+        """The values of all images."""
+        while len(self.parts) > 1:
+            self._join_last()
+        return self.parts[0]
 
     def merge(self, other: Unit) -> Unit:
-        """Append the images of another unit."""
-        return Unit(self.names + other.names, _merge_taps(self.taps, other.taps), self.values + other.values)
+        """Append the images of another unit, which is used up; return this one."""
+        self.names += other.names
+        self.taps = _merge_taps(self.taps, other.taps)
+        self.parts += other.parts
+        # An image is copied as often as stretches double, and no batch leaves small pieces of memory.
+        while len(self.parts) > 1 and self.parts[-1].images >= self.parts[-2].images:
+            self._join_last()
+        return self
+
+    def _join_last(self) -> None:
+        self.parts[-2:] = [self.parts[-2].join(self.parts[-1])]
 
 
 def _merge_taps(ours: dict[Key, TapSums], theirs: dict[Key, TapSums]) -> dict[Key, TapSums]:
@@ -199,9 +238,8 @@ def _measure(
     }
     outputs = {key: pair[0] for key, pair in norms.items() if key[0] == "output"}
     values = [moved[place] for place in range(len(setting.poses))]
-    return Unit(
-        given.names, taps, [OutputValues(outputs, still, [value for value in values if value], window)]
-    )
+    kept = OutputValues(len(images), outputs, still, [value for value in values if value], window)
+    return Unit(list(given.names), taps, [kept])
 
 
 def _give_up_maps(references: dict[Key, Reference]) -> None:

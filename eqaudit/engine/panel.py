@@ -20,14 +20,12 @@ MOST_DRAWN_CHANNELS = 256
 
 def worst_case(unit: Unit, setting: Setting) -> tuple[str, Pose] | None:
     """Return the image and the pose with the least Dice, or the largest error; None when none is finite."""
-    values = []
-    for part in unit.values:
-        if isinstance(setting.task, SegmentationTask):
-            rows = [value.image_dice for value in part.moved if isinstance(value, SegmentationValues)]
-            values.append(1 - np.array(rows))
-        elif setting.gating in part.norms:
-            values.append(image_errors(part.norms[setting.gating]))
-    table = np.concatenate(values, axis=1) if values else np.empty((0, 0))
+    table, values = np.empty((0, 0)), unit.values
+    if isinstance(setting.task, SegmentationTask):
+        rows = [value.image_dice for value in values.moved if isinstance(value, SegmentationValues)]
+        table = 1 - np.array(rows)
+    elif setting.gating in values.norms:
+        table = image_errors(values.norms[setting.gating])
     if not np.isfinite(table).any():
         return None
     pose, image = np.unravel_index(np.nanargmax(table), table.shape)

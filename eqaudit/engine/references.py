@@ -104,7 +104,7 @@ def reference_pass(
         if not setting.keep(key):
             return
         reference = references[key] = Reference(feature.replace(None), skipped=feature.reason)
-        if key not in setting.channels.by_key:
+        if setting.channels.moving(key) is None:
             reference.compared = reference.plain
         if feature.value is None:
             return
@@ -173,10 +173,9 @@ def moved_pass(
             return
         twin = unchanged.since(key, feature.value)
         if twin is not None and twin in references and reference.still is references[twin].still:
-            turns = key in setting.channels.by_key
             reference.plain.repeat(references[twin].plain)
             if reference.compared is not reference.plain:
-                reference.compared.repeat(references[twin].compared if turns else references[twin].plain)
+                reference.compared.repeat(references[twin].compared)
         else:
             _compare(key, reference, feature.value, action, batch.halves, setting)
         if key == setting.gating and setting.task is not None and reference.skipped is None:
@@ -228,7 +227,7 @@ def _channel_actions(
     key: Key, action: Action, setting: Setting
 ) -> tuple[ChannelAction, ChannelAction] | None:
     """Return rho(g) from either half of the images; None where channels are plain maps."""
-    layer = setting.channels.by_key.get(key)
+    layer = setting.channels.moving(key)
     if layer is None or not isinstance(action, Element):
         return None
     first, second = layer.at(action, 0), layer.at(action, 1)

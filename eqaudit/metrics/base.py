@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from eqaudit.report import Spread
-from eqaudit.statistics import Floats, Integers, mean_intervals
+from eqaudit.statistics import Floats, Integers, lasting, mean_intervals
 from eqaudit.transforms import Action, Resampler, act
 
 MOST_OUTLIERS = 100
@@ -59,7 +59,7 @@ def join(parts: Sequence[ValuesT]) -> ValuesT:
     columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(first)}  # type: ignore[arg-type]
     return type(first)(
         **{
-            name: None if any(part is None for part in column) else np.concatenate(column)
+            name: None if any(part is None for part in column) else lasting(column)
             for name, column in columns.items()
         }
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from eqaudit.statistics import (
     Floats,
     Integers,
-    log_histograms,
+    LogHistograms,
+    lasting,
     percentile_interval,
     root_ratio,
 )
@@ -45,6 +46,14 @@ class PairNorms:
     def at(self, place: int) -> PairNorms:
         """Return one of several rows of pairs."""
         return PairNorms(self.difference[place], self.power[place], self.nonfinite[place])
+
+    def join(self, other: PairNorms) -> PairNorms:
+        """Append other images."""
+        return PairNorms(
+            lasting([self.difference, other.difference], -1),
+            lasting([self.power, other.power], -1),
+            lasting([self.nonfinite, other.nonfinite], -1),
+        )
 
 
 def norms(tensor: torch.Tensor, *, careful: bool = False) -> torch.Tensor:
@@ -193,7 +202,7 @@ class ErrorSums:
     power: Floats
     replicate_difference: NDArray[np.float32]
     replicate_power: NDArray[np.float32]
-    histogram: NDArray[np.int32]
+    histogram: LogHistograms
     worst_error: Floats
     worst_image: Integers
     nonfinite: Integers
@@ -214,11 +223,20 @@ class ErrorSums:
             power=power.sum(axis=1),
             replicate_difference=_resampled(difference, weights),
             replicate_power=_resampled(power, weights),
-            histogram=log_histograms(errors, finite),
+            histogram=LogHistograms.of(errors, finite),
             worst_error=worst_error,
             worst_image=np.where(worst_error >= 0, numbers[worst], -1),
             nonfinite=norms.nonfinite.sum(axis=1),
             first_nonfinite=np.where(finite.all(axis=1), -1, numbers[(~finite).argmax(axis=1)]),
+        )
+
+    def lasting(self) -> ErrorSums:
+        """Return the same, with what is large in memory of its own."""
+        return replace(
+            self,
+            replicate_difference=lasting([self.replicate_difference]),
+            replicate_power=lasting([self.replicate_power]),
+            histogram=self.histogram.lasting(),
         )
 
     def add(self, other: ErrorSums) -> None:
@@ -233,11 +251,11 @@ class ErrorSums:
             "power",
             "replicate_difference",
             "replicate_power",
-            "histogram",
             "nonfinite",
         ):
             total = getattr(self, name)
             total += getattr(other, name)
+        self.histogram.add(other.histogram)
 
     @property
     def errors(self) -> Floats:

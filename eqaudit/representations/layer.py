@@ -176,6 +176,11 @@ class Channels:
         kind, reason = self.left_out[key]
         return Representation(kind, 1, words=kind, images=self.images, reason=reason)
 
+    def moving(self, key: tuple[str, str, int]) -> LayerAction | None:
+        """Return the action of a layer whose channels change at some element; None for plain maps."""
+        action = self.by_key.get(key)
+        return action if action is not None and action.moves else None
+
     def refined(self, other: Channels) -> Channels:
         """Return the same actions, with the matrices of another fit where that found some."""
         better = {

@@ -7,7 +7,7 @@ weighted sum of `taps` x `taps` neighbours of the point that it comes from.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,7 +19,7 @@ from eqaudit.plan import Extension, Method
 from eqaudit.transforms.exact import move_exactly
 from eqaudit.transforms.points import Points
 
-CACHE_BYTES = 32 * 2**20
+CACHE_BYTES = 8 * 2**20
 SPREAD = 12
 """Cells beyond the border at which spline coefficients of zeros are kept: 0.43^12 is 4e-5."""
 
@@ -161,7 +161,7 @@ class Table:
 
     def read(self, motion: _Motion, points: Points | None = None) -> torch.Tensor:
         """Return the values of the moved maps at some points, or at every cell in reading order, (..., P)."""
-        places, weights = _OPERATORS.get(self.resampler, motion, points, self.columns)
+        places, weights = _OPERATORS.get(self.resampler, motion, points, self.columns).pairs()
         read = functional.embedding_bag(places, self.columns, per_sample_weights=weights, mode="sum")
         # What is read once is compared several times: in strides, each time would cost another copy.
         return read.T.contiguous().view(*self.lead, len(places))
@@ -201,45 +201,69 @@ def _taps(sources: torch.Tensor, size: int, resampler: Resampler) -> tuple[torch
     return inside, kernel.weight(sources.unsqueeze(1) - places) * kept
 
 
-Operator = tuple[torch.Tensor, torch.Tensor]
+@dataclass(frozen=True, slots=True)
+class _Operator:
+    """Rows and columns that each point is read from, (P, taps) int32 each, and the weights of both."""
+
+    rows: torch.Tensor
+    columns: torch.Tensor
+    row_weights: torch.Tensor
+    column_weights: torch.Tensor
+
+    @property
+    def bytes(self) -> int:
+        """What it takes to keep it: a third of what the pairs of rows and columns would."""
+        parts = (self.rows, self.columns, self.row_weights, self.column_weights)
+        return sum(part.numel() * part.element_size() for part in parts)
+
+    def pairs(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return places in reading order and weights, (P, taps * taps) each."""
+        places = self.rows.unsqueeze(2) + self.columns.unsqueeze(1)
+        weights = self.row_weights.unsqueeze(2) * self.column_weights.unsqueeze(1)
+        return places.flatten(1), weights.flatten(1)
 
 
 class _Operators:
-    """Gathers by motion, those used last within a bound on their memory; building one costs little."""
+    """Operators by motion, within a bound on their memory; building one costs little.
+
+    Any of them makes room: motions come round in turn, so that what was used longest ago is needed next.
+    """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[object, ...], Operator] = OrderedDict()
+        self._kept: dict[tuple[object, ...], _Operator] = {}
         self._bytes = 0
+        self._choice = random.Random(0)  # noqa: S311 - no secret
 
     def get(
         self, resampler: Resampler, motion: _Motion, points: Points | None, like: torch.Tensor
-    ) -> Operator:
-        """Return places (int32) and weights, (P, taps * taps) each, in the precision of ``like``."""
+    ) -> _Operator:
+        """Return the operator in the precision of ``like``."""
         key = (resampler, motion, points, like.dtype, like.device)
         if key in self._kept:
-            self._kept.move_to_end(key)
             return self._kept[key]
         made = _build(resampler, motion, points, like)
+        while self._kept and self._bytes + made.bytes > CACHE_BYTES:
+            self._bytes -= self._kept.pop(self._choice.choice(list(self._kept))).bytes
         self._kept[key] = made
-        self._bytes += _size(made)
-        while self._bytes > CACHE_BYTES and len(self._kept) > 1:
-            self._bytes -= _size(self._kept.popitem(last=False)[1])
+        self._bytes += made.bytes
         return made
 
 
-def _build(resampler: Resampler, motion: _Motion, points: Points | None, like: torch.Tensor) -> Operator:
+def _build(resampler: Resampler, motion: _Motion, points: Points | None, like: torch.Tensor) -> _Operator:
     sources = motion.sources()
     if points is not None:
         chosen = points.places.cpu()
         sources = (sources[0][chosen], sources[1][chosen])
     rows, row_weights = _taps(sources[0], motion.height, resampler)
     columns, column_weights = _taps(sources[1], motion.width, resampler)
-    width = motion.width + 2 * resampler.spread
-    places = rows.unsqueeze(2) * width + columns.unsqueeze(1)
-    weights = row_weights.unsqueeze(2) * column_weights.unsqueeze(1)
     if resampler.extension == "blank":
-        weights *= _inside(motion, sources).reshape(-1, 1, 1)
-    return places.flatten(1).int().to(like.device), weights.flatten(1).to(like)
+        row_weights *= _inside(motion, sources).reshape(-1, 1)
+    return _Operator(
+        (rows * (motion.width + 2 * resampler.spread)).int().to(like.device),
+        columns.int().to(like.device),
+        row_weights.to(like),
+        column_weights.to(like),
+    )
 
 
 def _inside(motion: _Motion, sources: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -247,10 +271,6 @@ def _inside(motion: _Motion, sources: tuple[torch.Tensor, torch.Tensor]) -> torc
     sides = zip(sources, (motion.height, motion.width), strict=True)
     down, right = ((place + 0.5 >= 0) & (place <= side - 0.5) for place, side in sides)
     return (down & right).double()
-
-
-def _size(operator: Operator) -> int:
-    return sum(part.numel() * part.element_size() for part in operator)
 
 
 _OPERATORS = _Operators()

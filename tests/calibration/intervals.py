@@ -39,7 +39,7 @@ def population(model: str, shape: tuple[int, int, int]) -> tuple[list[str], Pair
     setting = make_setting(loaded, Choice(shape, "", None), plan)
     names = tuple(str(number) for number in range(len(images)))
     unit = measure_batch(loaded, Batch(images, names, tuple(range(len(names)))), setting)
-    return [pose.name for pose in setting.poses], unit.values[0].norms[setting.gating]
+    return [pose.name for pose in setting.poses], unit.values.norms[setting.gating]
 
 
 def coverage(norms: PairNorms, samples: int, *, studentised: bool) -> float:
