@@ -20,6 +20,7 @@ from eqaudit.metrics import (
     Observed,
     SegmentationValues,
     Values,
+    choose,
     classify,
     classify_resampled,
     image_errors,
@@ -39,6 +40,7 @@ from eqaudit.statistics import ratio_interval
 
 NO_CLASS = -1  # the scores are not finite
 RowT = TypeVar("RowT")
+ValuesT = TypeVar("ValuesT", bound=Values)
 
 
 class TaskRecords(TypedDict, total=False):
@@ -85,9 +87,9 @@ class Assembler:
     def task_records(self) -> TaskRecords:
         """Return what the task makes of the gating output, by the report's field for it."""
         task, values = self.setting.task, self.unit.values
-        if task is None or self._gating_sums.skipped or not values.moved or values.still is None:
+        if task is None or self._gating_sums.skipped or values.moved is None or values.still is None:
             return {}
-        rows = [(pose.name, value) for pose, value in zip(self.setting.poses, values.moved, strict=True)]
+        rows = self._by_pose(values.moved)
         controls = [self.floors.controls(pose) for pose in self.setting.poses]
         # Each task made the values itself: it gets back its own kind.
         observed = Observed(rows, values.still, self.unit.names, controls, self.setting.seed)
@@ -124,7 +126,7 @@ class Assembler:
             return None
         errors = image_errors(values.norms[self.gating])
         names = [pose.name for pose in self.setting.poses]
-        columns = {"e": values.still} | (dict(zip(names, values.moved, strict=True)) if values.moved else {})
+        columns = {"e": values.still} | dict(self._by_pose(values.moved) if values.moved else ())
         return PerImage(
             list(self.unit.names),
             {name: [finite_or_none(error) for error in row] for name, row in zip(names, errors, strict=True)},
@@ -134,6 +136,9 @@ class Assembler:
             scores=_scores(values.still),
             truth_dice=_rows(columns, lambda part: _overlaps(part, lambda found: found.image_truth_dice)),
         )
+
+    def _by_pose(self, values: ValuesT) -> list[tuple[str, ValuesT]]:
+        return [(pose.name, choose(values, place)) for place, pose in enumerate(self.setting.poses)]
 
     def _layer(self, key: Key, sums: TapSums) -> Layer:
         return Layer(

@@ -13,7 +13,7 @@ from eqaudit.engine.references import NOT_ALWAYS, Batch, Reference, judge, moved
 from eqaudit.engine.still import MovedImages
 from eqaudit.groups import IDENTITY
 from eqaudit.loader import AuditModel, Feature
-from eqaudit.metrics import ChanceSums, ErrorSums, Measured, PairNorms, Pairs, Values, collect, join
+from eqaudit.metrics import ChanceSums, ErrorSums, Measured, PairNorms, Pairs, Stack, Values, collect, join
 from eqaudit.statistics import Floats, poisson_weights
 from eqaudit.transforms import Layout
 
@@ -104,7 +104,7 @@ class TapSums:
 class OutputValues:
     """Per-image values of the output tensors: kept, because there are few of them.
 
-    ``norms`` (poses, B) for each output; ``still`` and ``moved`` (by pose) are what the task makes of the
+    ``norms`` (poses, B) for each output; ``still`` and ``moved`` (poses, B) are what the task makes of the
     judged output; ``window`` is the pair that the un-windowed images make with the windowed ones, and its
     values. Where there is nothing for some images, there is nothing for all.
     """
@@ -112,7 +112,7 @@ class OutputValues:
     images: int
     norms: dict[Key, PairNorms]
     still: Values | None
-    moved: list[Values]
+    moved: Values | None
     window: tuple[PairNorms, Values | None] | None
 
     def join(self, other: OutputValues) -> OutputValues:
@@ -120,18 +120,17 @@ class OutputValues:
         window = None
         if self.window is not None and other.window is not None:
             window = self.window[0].join(other.window[0]), _join(self.window[1], other.window[1])
-        both = other.moved if self.moved else []
         return OutputValues(
             self.images + other.images,
             {key: norms.join(other.norms[key]) for key, norms in self.norms.items() if key in other.norms},
             _join(self.still, other.still),
-            [join(pair) for pair in zip(self.moved, both, strict=False)],
+            _join(self.moved, other.moved, axis=1),
             window,
         )
 
 
-def _join(one: Values | None, other: Values | None) -> Values | None:
-    return None if one is None or other is None else join([one, other])
+def _join(one: Values | None, other: Values | None, axis: int = 0) -> Values | None:
+    return None if one is None or other is None else join([one, other], axis)
 
 
 @dataclass(slots=True)
@@ -215,14 +214,16 @@ def _measure(
     batch = dataclasses.replace(given, images=images, halves=setting.channels.of(given.names))
     references = reference_pass(model, images, setting, careful=careful)
     chances = {key: _chances(reference, setting) for key, reference in references.items()}
-    moved: dict[int, Values | None] = {}
+    moved = Stack(len(setting.poses))
     copies = MovedImages(images, setting.space.images)
     order = sorted(range(len(setting.poses)), key=lambda place: copies.order(setting.poses[place].element))
     for number, place in enumerate(order, start=1):
         element = setting.poses[place].element
         if not element.exact:
             _give_up_maps(references)
-        moved[place] = moved_pass(model, copies.at(element), batch, element, references, setting)
+        values = moved_pass(model, copies.at(element), batch, element, references, setting)
+        if values is not None:
+            moved.put(place, values)
         on_pose(number)
     still, window = _unmoved(model, given, batch, references, setting)
     measured = {key: reference for key, reference in references.items() if reference.skipped is None}
@@ -237,8 +238,7 @@ def _measure(
         for key, reference in references.items()
     }
     outputs = {key: pair[0] for key, pair in norms.items() if key[0] == "output"}
-    values = [moved[place] for place in range(len(setting.poses))]
-    kept = OutputValues(len(images), outputs, still, [value for value in values if value], window)
+    kept = OutputValues(len(images), outputs, still, moved.values(), window)
     return Unit(list(given.names), taps, [kept])
 
 

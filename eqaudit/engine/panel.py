@@ -21,9 +21,8 @@ MOST_DRAWN_CHANNELS = 256
 def worst_case(unit: Unit, setting: Setting) -> tuple[str, Pose] | None:
     """Return the image and the pose with the least Dice, or the largest error; None when none is finite."""
     table, values = np.empty((0, 0)), unit.values
-    if isinstance(setting.task, SegmentationTask):
-        rows = [value.image_dice for value in values.moved if isinstance(value, SegmentationValues)]
-        table = 1 - np.array(rows)
+    if isinstance(values.moved, SegmentationValues):
+        table = 1 - values.moved.image_dice
     elif setting.gating in values.norms:
         table = image_errors(values.norms[setting.gating])
     if not np.isfinite(table).any():

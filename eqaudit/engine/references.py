@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -32,14 +32,14 @@ class Reference:
     """
 
     feature: Feature
+    plain: Pairs
+    compared: Pairs
     layout: Layout | None = None
     shape: tuple[int, ...] | None = None
     still: Still | None = None
     careful: bool = False
     same_as: Key | None = None
     skipped: str | None = None
-    plain: Pairs = field(default_factory=Pairs)
-    compared: Pairs = field(default_factory=Pairs)
 
     @property
     def value(self) -> torch.Tensor:
@@ -103,9 +103,11 @@ def reference_pass(
     def receive(key: Key, feature: Feature) -> None:
         if not setting.keep(key):
             return
-        reference = references[key] = Reference(feature.replace(None), skipped=feature.reason)
-        if setting.channels.moving(key) is None:
-            reference.compared = reference.plain
+        poses = len(setting.poses)
+        plain = Pairs(poses)
+        compared = Pairs(poses) if setting.channels.moving(key) else plain
+        reference = references[key] = Reference(feature.replace(None), plain, compared)
+        reference.skipped = feature.reason
         if feature.value is None:
             return
         try:

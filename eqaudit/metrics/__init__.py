@@ -1,6 +1,6 @@
 """What is computed from pairs of tensors: sums that add up over images, and what they mean."""
 
-from eqaudit.metrics.base import Controls, Observed, Scene, Values, join
+from eqaudit.metrics.base import Controls, Observed, Scene, Stack, Values, choose, join
 from eqaudit.metrics.chance import ChanceSums
 from eqaudit.metrics.classes import Measured, Rerun, classify, classify_resampled, doubtful, negligible
 from eqaudit.metrics.classification import Classification, ClassificationValues
@@ -37,8 +37,10 @@ __all__ = [
     "Scene",
     "SegmentationTask",
     "SegmentationValues",
+    "Stack",
     "Task",
     "Values",
+    "choose",
     "classify",
     "classify_resampled",
     "collect",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Generic, Protocol, TypeVar
 
@@ -53,20 +53,54 @@ class Values(Protocol):
 ValuesT = TypeVar("ValuesT", bound=Values)
 
 
-def join(parts: Sequence[ValuesT]) -> ValuesT:
+def join(parts: Sequence[ValuesT], axis: int = 0) -> ValuesT:
     """Append the images of several batches; a field that is None in one part is None."""
     first = parts[0]
     columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(first)}  # type: ignore[arg-type]
     return type(first)(
         **{
-            name: None if any(part is None for part in column) else lasting(column)
+            name: None if any(part is None for part in column) else lasting(column, axis)
             for name, column in columns.items()
         }
     )
 
 
-def choose(values: ValuesT, rows: NDArray[np.bool_]) -> ValuesT:
-    """Return the values of some images."""
+class Stack:
+    """Values of one batch at one pose after the other, written into arrays (poses, B, ...) as they come.
+
+    Many small arrays among the features of the batch would leave no room for the next ones.
+    """
+
+    def __init__(self, poses: int) -> None:
+        self._poses, self._places = poses, set[int]()
+        self._kind: Callable[..., Values] | None = None
+        self._arrays: dict[str, NDArray[np.generic] | None] = {}
+
+    def put(self, place: int, values: Values) -> None:
+        """Set the values of one pose; a field that is None at one pose is None."""
+        parts = {field.name: getattr(values, field.name) for field in fields(values)}  # type: ignore[arg-type]
+        if self._kind is None:
+            self._kind = type(values)
+            self._arrays = {
+                name: None if part is None else np.empty((self._poses, *part.shape), part.dtype)
+                for name, part in parts.items()
+            }
+        for name, part in parts.items():
+            array = self._arrays[name]
+            if part is None:
+                self._arrays[name] = None
+            elif array is not None:
+                array[place] = part
+        self._places.add(place)
+
+    def values(self) -> Values | None:
+        """Return the values of all poses, (poses, B, ...); None where one of them has none."""
+        whole = self._kind is not None and len(self._places) == self._poses
+        return self._kind(**self._arrays) if whole and self._kind is not None else None
+
+
+def choose(values: ValuesT, rows: NDArray[np.bool_] | int) -> ValuesT:
+    """Return the values of some images, or of one of the poses that were stacked."""
     chosen = {field.name: getattr(values, field.name) for field in fields(values)}  # type: ignore[arg-type]
     return type(values)(**{name: None if part is None else part[rows] for name, part in chosen.items()})
 

@@ -24,8 +24,8 @@ from eqaudit.statistics import (
 
 LONGEST_ROW = 16_384
 """Values whose squares are summed at once in float32; of more, row by row."""
-ROWS = 64
-"""Pairs in one table."""
+ROWS = 16
+"""Pairs in one table, where it is not known how many will come."""
 SMALLEST, LARGEST = 1e-10, 1e12
 """Root mean squares between which squares of float32 neither vanish nor overflow."""
 
@@ -99,7 +99,8 @@ class Pairs:
     They are kept in tables: many small pieces between large features would leave no room for the next ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int = ROWS) -> None:
+        self._size = rows
         self._tables: list[torch.Tensor] = []
         self._nonfinite: dict[int, torch.Tensor] = {}
         self._count = 0
@@ -144,7 +145,7 @@ class Pairs:
         if last in other._nonfinite:
             self._nonfinite[self._count] = other._nonfinite[last]
         table = other._tables[-1]
-        self._next_row(table[0, 0])[:] = table[last % ROWS]
+        self._next_row(table[0, 0])[:] = table[last % other._size]
 
     def rows(self) -> torch.Tensor:
         """Return the norms, (pairs, 3, B) in float64."""
@@ -158,10 +159,12 @@ class Pairs:
         return found
 
     def _next_row(self, like: torch.Tensor) -> torch.Tensor:
-        if self._count % ROWS == 0:
-            self._tables.append(torch.empty((ROWS, 3, len(like)), dtype=torch.float64, device=like.device))
+        if self._count % self._size == 0:
+            self._tables.append(
+                torch.empty((self._size, 3, len(like)), dtype=torch.float64, device=like.device)
+            )
         self._count += 1
-        return self._tables[-1][(self._count - 1) % ROWS]
+        return self._tables[-1][(self._count - 1) % self._size]
 
 
 def collect(pairs: Sequence[Pairs]) -> list[PairNorms]:

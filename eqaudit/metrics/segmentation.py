@@ -51,7 +51,7 @@ class SegmentationValues:
         return None if pair is None else self._by_image(pair[0])
 
     def _by_image(self, overlaps: Floats) -> Floats:
-        return np.where(self.finite, overlaps.mean(axis=1), np.nan)
+        return np.where(self.finite, overlaps.mean(axis=-1), np.nan)
 
     @property
     def iou(self) -> Floats:
