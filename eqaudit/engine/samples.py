@@ -75,7 +75,7 @@ class Held:
         rows = with_one_channel_dimension(self.value, spatial=self.spatial)
         if self.spatial:
             cells = torch.arange(self.cells) if cells is None else cells
-            rows = rows.flatten(2)[:, :, cells.to(rows.device)].transpose(1, 2)
+            rows = rows.flatten(2).index_select(2, cells.to(rows.device)).transpose(1, 2)
         samples: Floats = rows.reshape(-1, self.channels).double().cpu().numpy()
         return samples
 
@@ -184,6 +184,8 @@ def finite_pairs(
 ) -> Pairs:
     """Return pairs without the samples that are not finite."""
     finite = np.isfinite(moved).all(axis=1) & np.isfinite(still).all(axis=1)
+    if finite.all():
+        return Pairs(moved, still, second, centred, chance)
     return Pairs(moved[finite], still[finite], second[finite], centred, chance)
 
 
