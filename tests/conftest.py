@@ -10,7 +10,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+
+from eqaudit import worker
+from eqaudit.cli import audits
+from eqaudit.plan import Plan
+from eqaudit.report import Audited
 
 # Tests run beside each other, and torch reads this when it is imported: threads of theirs would only wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -108,6 +114,23 @@ def told() -> Callable[[Ended], str]:
         return text
 
     return check
+
+
+@pytest.fixture
+def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command measure in this process: importing torch again and again is most of an audit."""
+
+    def run(plan: Plan, *_: Any) -> Audited | None:
+        match worker._measure(plan, lambda *_: None):
+            case worker.Finished(result):
+                return msgspec.json.decode(result, type=Audited | None)
+            case worker.Failed(message, hint, code, trace):
+                assert not trace, trace
+                raise worker._rebuild(message, hint, code)
+            case event:
+                raise AssertionError(event)
+
+    monkeypatch.setattr(audits, "run_audit", run)
 
 
 @pytest.fixture(scope="session")

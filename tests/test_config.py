@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eqaudit import cli
+from eqaudit.bounds import BOUNDS
 from eqaudit.cli import configured
-from eqaudit.config import LARGEST, Keys, find_config, locate, read_config
+from eqaudit.config import Keys, find_config, locate, read_config
 from eqaudit.errors import ExitCode, UsageError
 from eqaudit.limits import Limit
 from eqaudit.report import Outcome
@@ -135,7 +136,7 @@ CASES: dict[str, tuple[str | bytes, str]] = {
         "eqaudit.toml cannot be read: Exceeds the limit",
     ),
     "c06 nested": ("a = " + "[" * 100_000, "nested too deeply"),
-    "c07 large": ("#" * (LARGEST + 1), "too large"),
+    "c07 large": ("#" * (BOUNDS.configuration_bytes + 1), "too large"),
     "c08 no UTF-8": (b"a = '\xff'", "no UTF-8 from byte 5 on"),
     "c08 UTF-16": ("a = 1".encode("utf-16"), "no UTF-8"),
     "c08 BOM": (b"\xef\xbb\xbf" + MODEL.encode(), "eqaudit.toml:1:1"),

@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import tifffile
 
+from eqaudit.bounds import BOUNDS, format_bytes
 from eqaudit.data.base import Picture, Pixels, Unreadable, check_size, orient, upright
 
-BYTE_LIMIT = 2**30
 DEFLATE = (8, 32946)
 PLAIN = (1, 32773, *DEFLATE)  # none, PackBits: what tifffile decodes without imagecodecs
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
@@ -31,8 +31,8 @@ def open_tiff(handle: BinaryIO, by_pillow: Callable[[BinaryIO], Picture]) -> Pic
     if page.axes not in ("YX", "YXS", "SYX"):
         raise Unreadable(f"a TIFF page with axes {page.axes}")
     check_size(page.imagelength, page.imagewidth)
-    if page.nbytes > BYTE_LIMIT:
-        raise Unreadable(f"a TIFF page of {page.nbytes:,} bytes")
+    if page.nbytes > BOUNDS.picture_bytes:
+        raise Unreadable(f"a TIFF page of more than {format_bytes(BOUNDS.picture_bytes)}")
     orientation = int(page.tags.valueof(274, default=1))
     size = page.imagelength, page.imagewidth
     if int(page.compression) not in PLAIN or page.photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB):
