@@ -10,7 +10,7 @@ from typing import Any
 
 from eqaudit.cli.audits import Asked, Writers, parse_reports
 from eqaudit.cli.options import Options, nearest
-from eqaudit.cli.output import stdout_style, write_stderr, write_stdout
+from eqaudit.cli.output import resolve_output, stdout_style, write_stderr, write_stdout
 from eqaudit.config import Config, find_config, read_config
 from eqaudit.errors import EqauditError, ExitCode, UsageError
 from eqaudit.report import Outcome
@@ -133,8 +133,8 @@ def _tables(config: Config, only: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def _check_outputs(config: Config, asked: Sequence[Asked]) -> None:
     """Make sure that no check writes over what another one writes."""
-    paths = Counter(str(Path(path).resolve()) for one in asked for path in one.written)
-    paths.update({str(Path(path).resolve()) for one in asked for _, path in one.writers.reports})
+    paths = Counter(str(resolve_output(path)) for one in asked for path in one.written)
+    paths.update({str(resolve_output(path)) for one in asked for _, path in one.writers.reports})
     twice = [path for path, count in paths.items() if count > 1]
     if twice:
         raise UsageError(
