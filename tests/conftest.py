@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from eqaudit import worker
+from eqaudit import cli, worker
 from eqaudit.cli import audits
+from eqaudit.errors import ExitCode
 from eqaudit.plan import Plan
 from eqaudit.report import Audited
 
@@ -114,6 +115,28 @@ def told() -> Callable[[Ended], str]:
         return text
 
     return check
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty current folder, with a file that stands for a model."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.pt").write_bytes(b"no model")
+    return tmp_path
+
+
+@pytest.fixture
+def refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[str | bytes], str]:
+    """Return a function that runs the checks of a configuration, which must end in 2, for its error."""
+
+    def run(content: str | bytes) -> str:
+        (folder / "eqaudit.toml").write_bytes(content.encode() if isinstance(content, str) else content)
+        assert cli.main(["check"]) == ExitCode.USAGE
+        shown = capsys.readouterr()
+        assert not shown.out
+        return shown.err
+
+    return run
 
 
 @pytest.fixture

@@ -121,10 +121,11 @@ def write_command(text: str) -> None:
 
 def write_error(error: EqauditError) -> None:
     """Write an error, the place in a text that it is about, and what to do next."""
-    lines = [f"error: {show(shorten(error.message, LONGEST_TEXT))}"]
+    message, hint = (show(shorten(text, LONGEST_TEXT)) for text in (error.message, error.hint))
+    lines = [f"error: {message}"]
     if isinstance(error, ExpressionError):
         lines += [f"    {show(error.text)}", f"    {' ' * len(show(error.text[: error.column - 1]))}^"]
-    write_stderr("\n".join([*lines, *([f"  {show(error.hint)}"] if error.hint else [])]))
+    write_stderr("\n".join([*lines, *([f"  {hint}"] if hint else [])]))
 
 
 def _silence(descriptor: int) -> None:
