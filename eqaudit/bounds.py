@@ -42,6 +42,13 @@ class Bounds:
     configuration_depth: int = 16
     report_bytes: int = _GIB
 
+    def exceeded(self, unpacked: int, packed: int, most: int) -> str:
+        """Return, in words, what an archive of ``packed`` bytes unpacks to more than; empty for nothing."""
+        if unpacked > most:
+            return format_bytes(most)
+        bomb = unpacked > self.ratio_free_bytes and unpacked > self.unpack_ratio * packed
+        return f"{self.unpack_ratio} times its size" if bomb else ""
+
 
 BOUNDS = Bounds()
 

@@ -239,6 +239,17 @@ def _inside(report: Report, part: str, **values: Any) -> Report:
     return msgspec.structs.replace(report, **{part: msgspec.structs.replace(getattr(report, part), **values)})
 
 
+def test_c18_what_is_no_longer_measured_is_no_pass() -> None:
+    """A baseline with accuracy is not met by a run without labels; the other way round there is more."""
+    before = make_sweep("classification", (0, 30, 360))
+    assert before.predictions is not None
+    rows = [msgspec.structs.replace(row, accuracy=None) for row in before.predictions.by_element]
+    after = _inside(before, "predictions", by_element=rows)
+    with pytest.raises(DataError, match="it has accuracy, which is not measured now"):
+        _check(before, after)
+    assert _check(after, before).passed
+
+
 def test_c18_another_model_is_what_a_baseline_is_for() -> None:
     """Other weights have another sha256; on the same images their numbers compare."""
     assert _check(_report(), _inside(_report(), "model", sha256="f" * 64)).passed

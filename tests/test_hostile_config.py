@@ -4,18 +4,22 @@ Every row has an identifier, C01 to C24, and goes through the real command. `HEL
 files that hold a row, or members of it.
 """
 
+import hashlib
 import json
 import os
 import re
+import resource
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import test_baseline
 from reports import make_report
+from test_hostile_data import unpacking
 
 from eqaudit import cli
 from eqaudit.bounds import BOUNDS
@@ -23,13 +27,14 @@ from eqaudit.cli.output import TEMPORARY_PREFIX
 from eqaudit.config import find_config, read_config
 from eqaudit.errors import ExitCode, UsageError
 from eqaudit.limits import matches
-from eqaudit.report import from_json, to_json
+from eqaudit.report import PerImage, from_json, to_json
 
 MODEL = '[check.a]\nmodel = "model.pt"\n'
 SECONDS = 20.0  # for reading a configuration, on a busy machine
 HELD_BY = {
     "c18": [
         test_baseline.test_c18_what_was_measured_otherwise_is_not_comparable,
+        test_baseline.test_c18_what_is_no_longer_measured_is_no_pass,
         test_baseline.test_c18_another_model_is_what_a_baseline_is_for,
     ],
     "c19": [test_baseline.test_c19_layers_that_are_gone_or_new_are_named],
@@ -328,6 +333,28 @@ def test_what_is_no_report_is_no_baseline(
     assert [line.startswith("error: ") for line in shown.err.splitlines()] == [True, False]
     assert len(shown.err) < 1_000
     assert not (folder / "r.json").exists()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_c17_what_is_no_file_is_no_report(
+    make: Callable[[Path], None], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And never waited for, nor read for ever."""
+    make(folder / "b.json")
+    assert cli.main(["check", "model.pt", "--baseline", "b.json"]) == ExitCode.CANNOT_RUN
+    assert "b.json is no regular file" in capsys.readouterr().err
+
+
+def test_c17_values_beside_a_report_are_no_bomb(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An archive of the right digest that unpacks to too much is refused before it is."""
+    content = unpacking(2**29)
+    values = PerImage([], {}, {}, {}, "b.npz", hashlib.sha256(content).hexdigest())
+    (folder / "b.json").write_bytes(to_json(msgspec.structs.replace(make_report(), per_image=values)))
+    (folder / "b.npz").write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert cli.main(["check", "model.pt", "--baseline", "b.json"]) == ExitCode.CANNOT_RUN
+    assert "more than 200 times its size" in capsys.readouterr().err
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
 def test_c16_keys_of_a_later_version_are_passed_over() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -54,7 +55,8 @@ def read_bytes(path: str, missing: str) -> bytes:
     file = Path(path)
     try:
         if not file.is_file():
-            raise DataError(f"{missing}: {path}", "write one with eqaudit check MODEL --json FILE")
+            said = f"{path} is no regular file" if os.path.lexists(file) else f"{missing}: {path}"
+            raise DataError(said, "write one with eqaudit check MODEL --json FILE")
         if file.stat().st_size > BOUNDS.report_bytes:
             raise DataError(
                 f"{path} is too large for a report: more than {format_bytes(BOUNDS.report_bytes)}",

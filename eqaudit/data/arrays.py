@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from eqaudit.bounds import BOUNDS, format_bytes
+from eqaudit.bounds import BOUNDS
 from eqaudit.data.base import Pixels, Shape, check_dtype, open_regular
 from eqaudit.errors import DataError, EqauditError
 from eqaudit.pythonspec import one_line
@@ -100,9 +100,8 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo], packed: int) -> N
             said = f"{name} {count} times" if count > 1 else f"{name}, which names no array"
             raise DataError(f"{path} holds {said}", "save the archive again with numpy.savez")
     total = sum(member.file_size for member in members)
-    bomb = total > BOUNDS.ratio_free_bytes and total > BOUNDS.unpack_ratio * packed
-    if bomb or total > BOUNDS.npz_bytes:
-        most = f"{BOUNDS.unpack_ratio} times its size" if bomb else format_bytes(BOUNDS.npz_bytes)
+    most = BOUNDS.exceeded(total, packed, BOUNDS.npz_bytes)
+    if most:
         raise DataError(
             f"{path} is too large: it unpacks to {total:,} bytes, more than {most}", "save one array as .npy"
         )

@@ -111,9 +111,9 @@ def read_directory(data: bytearray) -> list[Entry]:
     if at != end:
         raise _damaged("its central directory has another length than it says")
     total = sum(entry.size for entry in entries)
-    bomb = total > BOUNDS.ratio_free_bytes and total > BOUNDS.unpack_ratio * len(data)
-    if total > BOUNDS.unpacked_bytes or bomb:
-        raise ModelError(f"too large: {len(data)} bytes that unpack to {total}", WAY_OUT)
+    most = BOUNDS.exceeded(total, len(data), BOUNDS.unpacked_bytes)
+    if most:
+        raise ModelError(f"too large: {len(data)} bytes that unpack to {total}, more than {most}", WAY_OUT)
     _check_names(entries)
     _check_layout(data, entries, start)
     return entries
