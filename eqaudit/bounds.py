@@ -12,13 +12,13 @@ _KIB, _MIB, _GIB = 2**10, 2**20, 2**30
 class Bounds:
     """Largest sizes and counts; names that end in ``bytes`` are sizes."""
 
-    file_bytes: int = 8 * _GIB
-    """Of a model or of weights; so are those up to ``pickle_depth``."""
+    model_bytes: int = 8 * _GIB
+    """Or of weights; those up to ``pickle_depth`` are of both."""
     entries: int = 20_000
     unpacked_bytes: int = 16 * _GIB
     unpack_ratio: int = 200
     """Of archives of models and of arrays."""
-    ratio_free_bytes: int = 256 * _MIB
+    ratio_from_bytes: int = 256 * _MIB
     """Below this total the ratio is not looked at: weights of zeros compress well."""
     name_bytes: int = _KIB
     pickle_bytes: int = 64 * _MIB
@@ -46,7 +46,7 @@ class Bounds:
         """Return, in words, what an archive of ``packed`` bytes unpacks to more than; empty for nothing."""
         if unpacked > most:
             return format_bytes(most)
-        bomb = unpacked > self.ratio_free_bytes and unpacked > self.unpack_ratio * packed
+        bomb = unpacked > self.ratio_from_bytes and unpacked > self.unpack_ratio * packed
         return f"{self.unpack_ratio} times its size" if bomb else ""
 
 
@@ -54,7 +54,7 @@ BOUNDS = Bounds()
 
 
 def describe_bounds() -> str:
-    """Return the table in one sentence, as in ``file 8 GiB, entries 20,000``."""
+    """Return the table in one sentence, as in ``model 8 GiB, entries 20,000``."""
     said = [(field.name, getattr(BOUNDS, field.name)) for field in fields(Bounds)]
     return ", ".join(
         f"{name.removesuffix('_bytes').replace('_', ' ')} "

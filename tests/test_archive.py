@@ -744,10 +744,10 @@ def test_limits_apply(small: bytes, refusal: Callable[[bytes], str], monkeypatch
     """Each limit of the table is looked at."""
     deflated = build(replace(raw, method=8, payload=deflate(raw.data)) for raw in entries_of(small))
     for bounds, module, data in (
-        (Bounds(file_bytes=100), archive, small),
+        (Bounds(model_bytes=100), archive, small),
         (Bounds(entries=3), zipped, small),
         (Bounds(unpacked_bytes=100), zipped, small),
-        (Bounds(unpack_ratio=0, ratio_free_bytes=0), zipped, deflated),
+        (Bounds(unpack_ratio=0, ratio_from_bytes=0), zipped, deflated),
         (Bounds(pickle_bytes=10), storages, small),
         (Bounds(pickle_steps=10), machine, small),
     ):

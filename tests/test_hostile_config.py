@@ -22,7 +22,7 @@ from reports import make_report
 from test_hostile_data import unpacking
 
 from eqaudit import cli
-from eqaudit.bounds import BOUNDS
+from eqaudit.bounds import BOUNDS, describe_bounds
 from eqaudit.cli.output import TEMPORARY_PREFIX
 from eqaudit.config import find_config, read_config
 from eqaudit.errors import ExitCode, UsageError
@@ -288,6 +288,16 @@ def test_c14_options_are_read_literally(
     assert says in capsys.readouterr().err
 
 
+def test_help_shows_every_bound(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In one place, as the messages write them."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main(["--help"]) == ExitCode.PASSED
+    shown = " ".join(capsys.readouterr().out.split())
+    assert describe_bounds() in shown
+    assert "model 8 GiB, entries 20,000" in shown
+    assert f"pixels {BOUNDS.pixels:,}" in shown
+
+
 # Baselines and reports -----------------------------------------------------------------------------
 
 
@@ -347,7 +357,7 @@ def test_c17_what_is_no_file_is_no_report(
 
 def test_c17_values_beside_a_report_are_no_bomb(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An archive of the right digest that unpacks to too much is refused before it is."""
-    content = unpacking(2**29)
+    content = unpacking(17 * 2**24)
     values = PerImage([], {}, {}, {}, "b.npz", hashlib.sha256(content).hexdigest())
     (folder / "b.json").write_bytes(to_json(msgspec.structs.replace(make_report(), per_image=values)))
     (folder / "b.npz").write_bytes(content)

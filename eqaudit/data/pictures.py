@@ -48,7 +48,7 @@ def open_picture(
         _check_chunks(handle)
         depth, colour = _png_depth(handle)
         if depth == 16 and colour != 0:  # noqa: PLR2004 - two bytes; colour 0 is grey alone
-            notes.append("PNG of 16 bits read as 8, but for grey ones")
+            notes.append("16-bit PNG with colour or alpha read with 8 bits")
     if getattr(image, "n_frames", 1) > 1:
         notes.append("first frame of an animated or multi-page image")
     orientation = image.getexif().get(ORIENTATION_TAG, 1)

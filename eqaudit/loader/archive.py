@@ -138,8 +138,8 @@ def _read_open(
 ) -> bytearray:
     if size == 0:
         raise ModelError("the file is empty", AGAIN)
-    if size > BOUNDS.file_bytes:
-        raise ModelError(f"too large: {size} bytes, limit {BOUNDS.file_bytes}", WAY_OUT)
+    if size > BOUNDS.model_bytes:
+        raise ModelError(f"too large: {size} bytes, limit {BOUNDS.model_bytes}", WAY_OUT)
     data = bytearray(size)
     view = memoryview(data)
     done = _fill(file, view[:_HEAD_BYTES])
