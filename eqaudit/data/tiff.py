@@ -1,6 +1,7 @@
 """TIFF through tifffile, which keeps 16-bit, float and unusual layouts; the first page only."""
 
 import logging
+import math
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,6 +42,10 @@ def open_tiff(handle: BinaryIO, by_pillow: Callable[[BinaryIO], Picture]) -> Pic
         picture = by_pillow(handle)
         # Some versions of Pillow state the size before turning, others after.
         return replace(picture, shape=upright((picture.shape[0], *size), orientation))
+    # tifffile fills what is not in the file with zeros.
+    held = sum(map(all, zip(page.dataoffsets, page.databytecounts, strict=False)))
+    if held < math.prod(page.chunked):
+        raise Unreadable("a TIFF without all of its strips or tiles")
     shape = (_channels(page), *size)
     notes = ("first page of a multi-page TIFF",) if _has_second_page(tif) else ()
     return Picture(
