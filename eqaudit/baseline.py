@@ -76,6 +76,12 @@ def compare(baseline: Baseline, after: Report) -> BaselineRecord:
             "measure both alike, or write a new baseline: remove the file, then --update-baseline",
         )
     check_rows(before, baseline.path, "write it again with --update-baseline, or with --json")
+    for name, quantity in QUANTITIES.items():
+        if quantity.numbers(before) and not quantity.numbers(after):
+            raise DataError(
+                f"{baseline.path} is not comparable: it has {name}, which is not measured now",
+                "give the same --labels or --masks, or write a new baseline",
+            )
     changes = [*_output_changes(before, after, baseline.tolerance)]
     changes += _layer_changes(before, after, baseline.tolerance)
     return BaselineRecord(baseline.path, baseline.tolerance, changes)

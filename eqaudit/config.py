@@ -11,12 +11,11 @@ from typing import Any
 
 import msgspec
 
+from eqaudit.bounds import BOUNDS, format_bytes
 from eqaudit.errors import UsageError
 
 OWN, SHARED = "eqaudit.toml", "pyproject.toml"
 TABLE = ("tool", "eqaudit")
-LARGEST = 1 << 20
-"""Bytes; reading that much takes a second."""
 TOKEN = re.compile(
     r'''"""(?:\\[\s\S]|(?!""")[^\\])*"{3,5}|\'\'\'(?:(?!\'\'\')[\s\S])*\'{3,5}'''
     r"""|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*|\n|[^\S\n]+|[\[\]{},=]|[^\s\[\]{},=#"']+"""
@@ -85,10 +84,14 @@ def read_config(path: Path) -> Config:
     text = _read_text(path, name)
     root: Keys = TABLE if path.name == SHARED else ()
     try:
+        _check_depth(text)
         table: Any = tomllib.loads(text)
         places = locate(text)
     except RecursionError as error:
-        raise UsageError(f"{name} is nested too deeply", "a configuration needs three levels") from error
+        raise UsageError(
+            f"{name} is nested too deeply: more than {BOUNDS.configuration_depth} levels",
+            "a configuration needs three",
+        ) from error
     except ValueError as error:
         raise _syntax_error(name, str(error)) from error
     for depth, key in enumerate(root, 1):
@@ -106,13 +109,28 @@ def _read_text(path: Path, name: str) -> str:
                 f"{name} is no regular file" if os.path.lexists(path) else f"no such configuration: {name}",
                 "name a TOML file",
             )
-        if path.stat().st_size > LARGEST:
-            raise UsageError(f"{name} is too large for a configuration", f"at most {LARGEST:,} bytes")
+        if path.stat().st_size > BOUNDS.configuration_bytes:
+            most = format_bytes(BOUNDS.configuration_bytes)
+            raise UsageError(
+                f"{name} is too large for a configuration: more than {most}", "keep only the checks in it"
+            )
         return path.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"{name} is no UTF-8 from byte {error.start} on", "save it as UTF-8") from error
     except (OSError, ValueError) as error:
         raise UsageError(f"{name} cannot be read: {error}", "check its path and permissions") from error
+
+
+def _check_depth(text: str) -> None:
+    """Raise RecursionError for a dotted key of many parts, whose square tomllib takes in time and memory."""
+    dots = 0
+    for found in TOKEN.finditer(text):
+        if found[0][0] in "[]{},=\n":
+            dots = 0
+        elif found[0][0] not in "\"'#":
+            dots += found[0].count(".")
+        if dots >= BOUNDS.configuration_depth:
+            raise RecursionError
 
 
 def _syntax_error(name: str, said: str) -> UsageError:

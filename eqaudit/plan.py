@@ -244,7 +244,7 @@ def parse_model(text: str, arguments: list[str]) -> ModelSpec:
     """
     if not text:
         raise UsageError("MODEL is empty", "give a file, package.module:factory, or path/to/file.py:factory")
-    if not _exists(text):
+    if not exists(text, "MODEL"):
         found = _parse_python(text, _parse_arguments(arguments))
         if found is not None:
             if found.is_file and not Path(found.source).is_file():
@@ -290,7 +290,7 @@ def parse_weights(model: ModelSpec, path: str | None, *, strict: bool) -> ModelS
             "--weights goes with a Python factory, and MODEL is a file",
             "give the code: eqaudit check path/to/file.py:factory --weights FILE",
         )
-    if not _exists(path):
+    if not exists(path, "--weights"):
         raise ModelError(f"no such file of weights: {path}", "check the path after --weights")
     return msgspec.structs.replace(model, weights=WeightsFile(path, strict))
 
@@ -322,7 +322,7 @@ def parse_data(text: str, option: str = "--data") -> DataSpec:
         if name not in BUILTIN_SETS:
             raise UsageError(f"no built-in images {text!r}", "there are builtin:photos and builtin:tissue")
         return BuiltinData(name)
-    if _exists(text):
+    if exists(text, option):
         return PathData(text)
     path, _, array = text.rpartition(":")
     if array and Path(path).is_file() and not path.endswith(".py"):
@@ -336,11 +336,16 @@ def parse_data(text: str, option: str = "--data") -> DataSpec:
     )
 
 
-def _exists(path: str) -> bool:
+def exists(path: str, option: str) -> bool:
+    """Return whether there is something at a path; raises UsageError for text that can be no path."""
+    if "\0" in path:
+        raise UsageError(f"{option} {path[:80]!r} is no path: it holds a NUL", "leave the NUL out")
     try:
         return Path(path).exists()
     except OSError as error:
-        raise UsageError(f"{path[:80]!r} is no path: {error.strerror}", "give a shorter one") from error
+        raise UsageError(
+            f"{option} {path[:80]!r} is no path: {error.strerror}", "give a shorter one"
+        ) from error
 
 
 def _parse_python(text: str, arguments: dict[str, Any]) -> PythonObject | None:

@@ -10,7 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+
+from eqaudit import cli, worker
+from eqaudit.cli import audits
+from eqaudit.errors import ExitCode
+from eqaudit.plan import Plan
+from eqaudit.report import Audited
 
 # Tests run beside each other, and torch reads this when it is imported: threads of theirs would only wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -108,6 +115,45 @@ def told() -> Callable[[Ended], str]:
         return text
 
     return check
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty current folder, with a file that stands for a model."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.pt").write_bytes(b"no model")
+    return tmp_path
+
+
+@pytest.fixture
+def refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[str | bytes], str]:
+    """Return a function that runs the checks of a configuration, which must end in 2, for its error."""
+
+    def run(content: str | bytes) -> str:
+        (folder / "eqaudit.toml").write_bytes(content.encode() if isinstance(content, str) else content)
+        assert cli.main(["check"]) == ExitCode.USAGE
+        shown = capsys.readouterr()
+        assert not shown.out
+        return shown.err
+
+    return run
+
+
+@pytest.fixture
+def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command measure in this process: importing torch again and again is most of an audit."""
+
+    def run(plan: Plan, *_: Any) -> Audited | None:
+        match worker._measure(plan, lambda *_: None):
+            case worker.Finished(result):
+                return msgspec.json.decode(result, type=Audited | None)
+            case worker.Failed(message, hint, code, trace):
+                assert not trace, trace
+                raise worker._rebuild(message, hint, code)
+            case event:
+                raise AssertionError(event)
+
+    monkeypatch.setattr(audits, "run_audit", run)
 
 
 @pytest.fixture(scope="session")

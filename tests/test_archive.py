@@ -23,10 +23,10 @@ import torch
 from torch import nn
 from torch.package.package_exporter import PackageExporter
 
+from eqaudit.bounds import Bounds
 from eqaudit.errors import ModelError
 from eqaudit.loader import archive, machine, storages, zipped
 from eqaudit.loader.archive import ModelFile, read_model_file
-from eqaudit.loader.limits import Limits
 
 REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
 
@@ -743,16 +743,16 @@ def test_weights_of_zeros_may_be_packed(read: Callable[[bytes], ModelFile], tmp_
 def test_limits_apply(small: bytes, refusal: Callable[[bytes], str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each limit of the table is looked at."""
     deflated = build(replace(raw, method=8, payload=deflate(raw.data)) for raw in entries_of(small))
-    for limits, module, data in (
-        (Limits(file_bytes=100), archive, small),
-        (Limits(entries=3), zipped, small),
-        (Limits(unpacked_bytes=100), zipped, small),
-        (Limits(unpack_ratio=0, ratio_free_bytes=0), zipped, deflated),
-        (Limits(pickle_bytes=10), storages, small),
-        (Limits(pickle_steps=10), machine, small),
+    for bounds, module, data in (
+        (Bounds(model_bytes=100), archive, small),
+        (Bounds(entries=3), zipped, small),
+        (Bounds(unpacked_bytes=100), zipped, small),
+        (Bounds(unpack_ratio=0, ratio_from_bytes=0), zipped, deflated),
+        (Bounds(pickle_bytes=10), storages, small),
+        (Bounds(pickle_steps=10), machine, small),
     ):
         with monkeypatch.context() as patched:
-            patched.setattr(module, "LIMITS", limits)
+            patched.setattr(module, "BOUNDS", bounds)
             assert "too large" in refusal(data)
 
 

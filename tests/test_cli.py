@@ -700,19 +700,3 @@ def test_an_error_that_nobody_can_read_keeps_its_code(shell: Run, tmp_path: Path
     """Standard error closed, or full: the code still says what happened."""
     for where in ("2>&-", "2>/dev/full"):
         assert shell(f"$EQAUDIT check nowhere.pt {where}", tmp_path).returncode == ExitCode.CANNOT_RUN
-
-
-def test_modules_in_the_current_folder_replace_none_of_ours(
-    eqaudit: Run, in_background: Run, tmp_path: Path
-) -> None:
-    """A Python model brings its folder to the path, but last: our torch and json stay ours."""
-    for name in ("torch", "numpy", "json", "eqaudit", "rich", "PIL", "sitecustomize"):
-        (tmp_path / f"{name}.py").write_text(f"raise RuntimeError('{name} of the folder')")
-    (tmp_path / "helper.py").write_text("from torch import nn\nModel = nn.Identity")
-    (tmp_path / "models.py").write_text("from helper import Model")
-    started = [
-        in_background(eqaudit, "layers", model, "--input-shape", "3,8,8", cwd=tmp_path)
-        for model in ("models.py:Model", "models:Model")
-    ]
-    for ended in (ending() for ending in started):
-        assert (ended.returncode, ended.stderr) == (ExitCode.PASSED, b"")

@@ -108,7 +108,7 @@ def test_grey_is_repeated_for_an_rgb_model() -> None:
         (np.array([[0.0, np.inf], [1.0, 2.0]]), "NaN or infinite"),
         (np.array([[0.0, 1e300], [1.0, 2.0]]), "NaN or infinite"),
         (pixels(9, 9, 5), "has 5 channels, the model is given 3"),
-        (pixels(1, 1_000_000), "more than 100,000,000 pixels"),
+        (pixels(1, 1_000_000), "more than 67,108,864 pixels"),
     ],
 )
 def test_images_without_use_are_refused_with_a_reason(raw: NDArray[Any], reason: str) -> None:

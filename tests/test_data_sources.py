@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from eqaudit.bounds import Bounds
 from eqaudit.data import Images, open_images
 from eqaudit.errors import DataError, UsageError
 from eqaudit.plan import BuiltinData, DataSpec, InputOptions, PathData, PythonObject
@@ -382,7 +383,7 @@ def test_user_code_that_fails_is_told_in_one_line(tmp_path: Path, attribute: str
 
 def test_endless_generators_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading stops at the limit."""
-    monkeypatch.setattr("eqaudit.data.python_source.IMAGE_LIMIT", 50)
+    monkeypatch.setattr("eqaudit.data.python_source.BOUNDS", Bounds(callable_images=50))
     with pytest.raises(DataError, match="more than 50 images"):
         opened(python(tmp_path, "forever"))
 

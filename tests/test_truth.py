@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from eqaudit.bounds import Bounds
 from eqaudit.data import IGNORED, Dataset, array_images, open_images
 from eqaudit.data.labels import csv_truth
 from eqaudit.data.preprocessing import Preprocessing
@@ -195,7 +196,7 @@ def test_a_huge_csv_file_is_refused_before_it_is_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The limit is on bytes."""
-    monkeypatch.setattr("eqaudit.data.labels.BYTE_LIMIT", 20)
+    monkeypatch.setattr("eqaudit.data.labels.BOUNDS", Bounds(csv_bytes=20))
     (tmp_path / "labels.csv").write_text("file,label\na.png,11111111\n")
     assert "more than 20 bytes" in refusal(folder(tmp_path, "a.png"), labels=str(tmp_path / "labels.csv"))
 
@@ -372,7 +373,7 @@ def test_a_damaged_mask_is_an_error(tmp_path: Path) -> None:
     data = folder(tmp_path / "images", "a.png")
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / "a.png").write_bytes(b"nothing")
-    assert f"cannot read the mask {tmp_path}/masks/a.png: is no PNG" in refusal(
+    assert f"cannot read the mask {tmp_path}/masks/a.png: its format is none of PNG" in refusal(
         data, masks=str(tmp_path / "masks")
     )
     whole = (data / "a.png").read_bytes()

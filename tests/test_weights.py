@@ -19,10 +19,10 @@ import pytest
 import torch
 from torch import nn
 
+from eqaudit.bounds import Bounds
 from eqaudit.cli.flags import input_files
 from eqaudit.errors import EqauditError, ExitCode, ModelError, UsageError
 from eqaudit.loader import AuditModel, load_model, safetensors
-from eqaudit.loader.limits import Limits
 from eqaudit.plan import FileModel, PythonObject, parse_model, parse_weights
 
 CPU = torch.device("cpu")
@@ -551,7 +551,7 @@ def test_a_header_beyond_the_limit_is_not_parsed(
     refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The header is bounded before it is read."""
-    monkeypatch.setattr(safetensors, "LIMITS", Limits(pickle_bytes=20))
+    monkeypatch.setattr(safetensors, "BOUNDS", Bounds(pickle_bytes=20))
     assert "limit 20" in refusal(tensors_file(trained().state_dict()))
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from eqaudit.bounds import describe_bounds
 from eqaudit.cli import check, compare, diagnose, features, init, layers, render, sweep_angles
 from eqaudit.cli.audits import Asked
 from eqaudit.cli.help import Command, Group, usage_error
@@ -29,7 +30,8 @@ app = typer.Typer(
     name="eqaudit",
     cls=Group,
     help="Audit vision models for equivariance to rotations and reflections.",
-    epilog="Example: eqaudit check model.pt --group C4",
+    epilog="Example: eqaudit check model.pt --group C4\n\n"
+    f"Bounds, beyond which a file is refused: {describe_bounds()}. For time there is --timeout.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

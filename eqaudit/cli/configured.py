@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from eqaudit.cli.audits import Asked, Writers, parse_reports
+from eqaudit.cli.flags import input_files
 from eqaudit.cli.options import Options, nearest
-from eqaudit.cli.output import stdout_style, write_stderr, write_stdout
+from eqaudit.cli.output import resolve_output, stdout_style, write_stderr, write_stdout
 from eqaudit.config import Config, find_config, read_config
 from eqaudit.errors import EqauditError, ExitCode, UsageError
 from eqaudit.report import Outcome
@@ -132,14 +133,24 @@ def _tables(config: Config, only: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _check_outputs(config: Config, asked: Sequence[Asked]) -> None:
-    """Make sure that no check writes over what another one writes."""
-    paths = Counter(str(Path(path).resolve()) for one in asked for path in one.written)
-    paths.update({str(Path(path).resolve()) for one in asked for _, path in one.writers.reports})
+    """Make sure that no check writes over what another one writes or reads, nor over the configuration."""
+    paths = Counter(str(resolve_output(path)) for one in asked for path in one.written)
+    paths.update({str(resolve_output(path)) for one in asked for _, path in one.writers.reports})
     twice = [path for path, count in paths.items() if count > 1]
     if twice:
         raise UsageError(
             f"{config.name}: several checks write {twice[0]}", "give each check a file of its own"
         )
+    read = {str(config.path.resolve())}
+    for one in asked:
+        inputs = input_files(one.plan.model, one.plan.inputs)
+        baseline = one.gate.baseline if not one.gate.update_baseline else None
+        read.update(str(resolve_output(path)) for path in (*inputs, baseline) if path)
+    for path in paths:
+        if path in read:
+            raise UsageError(
+                f"{config.name}: {path} is an input of a check and would be overwritten", "name another file"
+            )
     if any(one.writers.json == "-" for one in asked):
         raise UsageError(
             f"{config.name}: --json - goes with one MODEL", "give each check a json file of its own"

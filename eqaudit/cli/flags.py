@@ -27,6 +27,7 @@ from eqaudit.plan import (
     TaskName,
     TaskOptions,
     TruthOptions,
+    exists,
     parse_batch_size,
     parse_channel_values,
     parse_data,
@@ -220,6 +221,8 @@ class ImageFlags:
         for option, value in (("--labels", self.labels), ("--masks", self.masks)):
             if value == "":
                 raise UsageError(f"{option} is empty", "leave it out, or say where the truth is")
+            if value is not None:
+                exists(value, option)  # whether it does is found out later, what can be no path here
         return InputOptions(
             data=parse_data(self.data),
             samples=self.samples,

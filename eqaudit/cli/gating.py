@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,7 +15,7 @@ from eqaudit.errors import DataError, UsageError
 from eqaudit.gate import Limits
 from eqaudit.judging import By
 from eqaudit.limits import Limit, parse_limit_expression, shorthand_limits
-from eqaudit.plan import parse_limit, parse_optional_limit
+from eqaudit.plan import exists, parse_limit, parse_optional_limit
 
 GATE = "Gate"
 
@@ -91,7 +90,7 @@ class GateFlags:
             return None
         if not self.baseline:
             raise UsageError("--baseline is empty", "name a report written with --json")
-        if Path(self.baseline).exists() or not self.update_baseline:
+        if exists(self.baseline, "--baseline") or not self.update_baseline:
             try:
                 return Baseline(self.baseline, tolerance, read_whole_report(self.baseline))
             except DataError as error:

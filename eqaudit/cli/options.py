@@ -119,8 +119,8 @@ class Options:
 
     def _placed(self, message: str, configured: Values, text: str = "") -> str:
         """Put before an error where the option that it names stands, if it was configured."""
-        found = re.search(r"--([a-z][a-z-]*)", message)
-        place = self._place(found[1], configured, text) if found else None
+        found = re.search(r"--([a-z][a-z-]*)|MODEL", message)
+        place = self._place(found[1] or "model", configured, text) if found else None
         return message if place is None else f"{place}: {message}"
 
     def _place(self, option: str, configured: Values, text: str) -> str | None:

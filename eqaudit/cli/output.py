@@ -19,7 +19,7 @@ from eqaudit.comparison import LETTERS, Comparison
 from eqaudit.errors import EqauditError, ExpressionError, UsageError
 from eqaudit.report import Audited, Report, to_json
 from eqaudit.reporters.console import Style
-from eqaudit.reporters.escape import log_text, show
+from eqaudit.reporters.escape import LONGEST_TEXT, log_text, shorten, show
 
 TEMPORARY_PREFIX = ".eqaudit-"
 DEFAULT_WIDTH = 80
@@ -121,10 +121,11 @@ def write_command(text: str) -> None:
 
 def write_error(error: EqauditError) -> None:
     """Write an error, the place in a text that it is about, and what to do next."""
-    lines = [f"error: {show(error.message)}"]
+    message, hint = (show(shorten(text, LONGEST_TEXT)) for text in (error.message, error.hint))
+    lines = [f"error: {message}"]
     if isinstance(error, ExpressionError):
         lines += [f"    {show(error.text)}", f"    {' ' * len(show(error.text[: error.column - 1]))}^"]
-    write_stderr("\n".join([*lines, *([f"  {show(error.hint)}"] if error.hint else [])]))
+    write_stderr("\n".join([*lines, *([f"  {hint}"] if hint else [])]))
 
 
 def _silence(descriptor: int) -> None:
@@ -146,7 +147,7 @@ def check_output(path: str, inputs: tuple[str, ...], option: str = "--json") -> 
     if not path:
         raise UsageError(f"{option} is empty", "name a file")
     target = Path(path)
-    try:
+    with _told(path, "name a file in a folder that you may write to"):
         folder = target.resolve().parent
         if target.is_dir():
             raise UsageError(f"{path} is a folder", "name a file in it")
@@ -160,11 +161,21 @@ def check_output(path: str, inputs: tuple[str, ...], option: str = "--json") -> 
             )
         with tempfile.TemporaryFile(dir=folder, prefix=TEMPORARY_PREFIX):
             pass
+
+
+def resolve_output(path: str) -> Path:
+    """Return which file a path is, links followed; raises UsageError for text that can be no path."""
+    with _told(path, "name another file"):
+        return Path(path).resolve()
+
+
+@contextlib.contextmanager
+def _told(path: str, hint: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UsageError(
-            f"{path} cannot be written: {reason}", "name a file in a folder that you may write to"
-        ) from error
+        raise UsageError(f"{path} cannot be written: {reason}", hint) from error
 
 
 def _is_same(path: Path, other: Path) -> bool:
@@ -183,7 +194,7 @@ def check_folder(path: str) -> None:
         The path is no folder and none can be made there, or it cannot be written.
     """
     folder = Path(path)
-    try:
+    with _told(path, "name a folder that you may write to"):
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{path} is a file, not a folder", "name a folder")
         place = folder if folder.exists() else folder.resolve().parent
@@ -191,10 +202,6 @@ def check_folder(path: str) -> None:
             raise UsageError(f"{path} cannot be made: no folder {place}", "make that folder first")
         with tempfile.TemporaryFile(dir=place, prefix=TEMPORARY_PREFIX):
             pass
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UsageError(
-            f"{path} cannot be written: {error}", "name a folder that you may write to"
-        ) from error
 
 
 def write_pictures(folder: str, audited: Audited) -> None:

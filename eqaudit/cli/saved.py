@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
 
+from eqaudit.bounds import BOUNDS, format_bytes
 from eqaudit.comparison import SCHEMA, Comparison, comparison_from_json
 from eqaudit.errors import DataError
 from eqaudit.pairing import SAME_IMAGES, check_rows, differences
 from eqaudit.report import Report, from_json, schema_of
 
-LARGEST_REPORT = 1 << 30
 WRITE_AGAIN = "write it again with eqaudit compare --json"
 
 
@@ -50,13 +51,17 @@ def _with_values(path: str, report: Report) -> Report:
 
 
 def read_bytes(path: str, missing: str) -> bytes:
-    """Read a regular file of at most 1 GiB; raises DataError, saying ``missing`` where there is none."""
+    """Read a regular file within bounds; raises DataError, saying ``missing`` where there is none."""
     file = Path(path)
     try:
         if not file.is_file():
-            raise DataError(f"{missing}: {path}", "write one with eqaudit check MODEL --json FILE")
-        if file.stat().st_size > LARGEST_REPORT:
-            raise DataError(f"{path} is too large for a report", "give the JSON file of eqaudit check --json")
+            said = f"{path} is no regular file" if os.path.lexists(file) else f"{missing}: {path}"
+            raise DataError(said, "write one with eqaudit check MODEL --json FILE")
+        if file.stat().st_size > BOUNDS.report_bytes:
+            raise DataError(
+                f"{path} is too large for a report: more than {format_bytes(BOUNDS.report_bytes)}",
+                "give the JSON file of eqaudit check --json",
+            )
         return file.read_bytes()
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}", "check its permissions") from error

@@ -1,8 +1,10 @@
 """Arrays in .npy and .npz files; what a header declares is checked before anything is read."""
 
+import io
 import math
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +13,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
+from eqaudit.bounds import BOUNDS
 from eqaudit.data.base import Pixels, Shape, check_dtype, open_regular
 from eqaudit.errors import DataError, EqauditError
 from eqaudit.pythonspec import one_line
 
-ARCHIVE_LIMIT = 4 * 2**30
-IMAGE_LIMIT = 1_000_000
 SHAPE_HINT = "expected (N,C,H,W) or (N,H,W), or integers of shape (N,H,W,C)"
 COLOURS = (1, 3, 4)
 
@@ -86,10 +87,24 @@ def read_targets(path: Path, wanted: tuple[str, ...]) -> dict[str, Pixels]:
 @contextmanager
 def _archive(path: Path) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]]:
     with _damage_in(str(path)), open_regular(path) as handle, zipfile.ZipFile(handle) as archive:
-        members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
-        if sum(member.file_size for member in members) > ARCHIVE_LIMIT:
-            raise DataError(f"{path} declares more than {ARCHIVE_LIMIT:,} bytes", "save one array as .npy")
+        members = archive.infolist()
+        _check_members(path, members, os.fstat(handle.fileno()).st_size)
         yield archive, members
+
+
+def _check_members(path: Path, members: list[zipfile.ZipInfo], packed: int) -> None:
+    """Refuse what numpy.savez does not write, and what unpacks to too much."""
+    names = Counter(member.filename for member in members)
+    for name, count in names.items():
+        if count > 1 or not name.endswith(".npy") or name.startswith("/") or ".." in name.split("/"):
+            said = f"{name} {count} times" if count > 1 else f"{name}, which names no array"
+            raise DataError(f"{path} holds {said}", "save the archive again with numpy.savez")
+    total = sum(member.file_size for member in members)
+    most = BOUNDS.exceeded(total, packed, BOUNDS.npz_bytes)
+    if most:
+        raise DataError(
+            f"{path} is too large: it unpacks to {total:,} bytes, more than {most}", "save one array as .npy"
+        )
 
 
 def _read_member(path: Path, archive: zipfile.ZipFile, name: str, *, images: bool) -> Pixels:
@@ -103,8 +118,6 @@ def _read_member(path: Path, archive: zipfile.ZipFile, name: str, *, images: boo
 def _choose(path: Path, archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], wanted: str) -> str:
     names = [member.filename.removesuffix(".npy") for member in members]
     listed = ", ".join(names[:10]) or "no array"
-    if len(set(names)) < len(names):
-        raise DataError(f"{path} holds an array twice: {listed}", "save the archive again with numpy.savez")
     if wanted in names:
         return wanted
     if wanted:
@@ -116,7 +129,7 @@ def _choose(path: Path, archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]
     found = []
     for member in members:
         with archive.open(member) as handle:
-            shape, _ = _header(handle)
+            shape, _, _ = _header(handle)
         if len(shape) in (3, 4):
             found.append(member.filename.removesuffix(".npy"))
     if len(found) != 1:
@@ -126,24 +139,27 @@ def _choose(path: Path, archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]
     return found[0]
 
 
-def _header(handle: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = npy.read_magic(handle)
+def _header(handle: BinaryIO | Any) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Return shape, type and where the numbers begin."""
+    # NumPy reads as much as the header says that it is long, up to 4 GiB, before it looks at it.
+    head = io.BytesIO(handle.read(BOUNDS.array_header_bytes))
+    version = npy.read_magic(head)
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
     if read is None:
         raise ValueError(f"npy version {version[0]}.{version[1]}, expected 1.0 or 2.0")
-    shape, _, dtype = read(handle)
-    return shape, dtype
+    shape, _, dtype = read(head)
+    return shape, dtype, head.tell()
 
 
 def _check_declared(where: str, handle: BinaryIO | Any, size: int, *, images: bool) -> None:
-    shape, dtype = _header(handle)
+    shape, dtype, start = _header(handle)
     check_dtype(where, dtype)
     if images:
         _check_shape(where, shape)
     declared = math.prod(shape) * dtype.itemsize
-    if declared > size - handle.tell():
+    if declared > size - start:
         raise DataError(
-            f"{where} declares {declared:,} bytes, the file has {size - handle.tell():,}",
+            f"{where} declares {declared:,} bytes, the file has {size - start:,}",
             "the file is cut short",
         )
 
@@ -154,9 +170,9 @@ def _check_shape(where: str, shape: tuple[int, ...]) -> None:
         raise DataError(f"{where} has {len(shape)} dimensions ({said[:60]})", SHAPE_HINT)
     if min(shape) < 1:
         raise DataError(f"{where} holds no image: its shape is {said}", SHAPE_HINT)
-    if shape[0] > IMAGE_LIMIT:
+    if shape[0] > BOUNDS.array_images:
         raise DataError(
-            f"{where} holds {shape[0]:,} images, the limit is {IMAGE_LIMIT:,}", "save a part of them"
+            f"{where} holds {shape[0]:,} images, the limit is {BOUNDS.array_images:,}", "save a part of them"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from eqaudit.bounds import BOUNDS
 from eqaudit.errors import DataError
 
 Pixels = NDArray[Any]
@@ -17,7 +18,6 @@ Shape = tuple[int, int, int]
 TruthKind = Literal["none", "labels", "multi-hot", "masks"]
 
 IGNORED = -1  # in a mask: a pixel that never counts
-PIXEL_LIMIT = 100_000_000
 FORMATS_HINT = (
     "--data takes a folder of PNG, JPEG, TIFF, BMP or WebP images, a .npy or .npz file, or file.py:function"
 )
@@ -92,8 +92,8 @@ def check_size(height: int, width: int) -> None:
     """Refuse an image by the size that its header declares, before anything is decoded."""
     if height < 1 or width < 1:
         raise Unreadable(f"its size is {width}x{height} pixels")
-    if height * width > PIXEL_LIMIT:
-        raise Unreadable(f"{width}x{height} is more than {PIXEL_LIMIT:,} pixels")
+    if height * width > BOUNDS.pixels:
+        raise Unreadable(f"{width}x{height} is more than {BOUNDS.pixels:,} pixels")
 
 
 def upright(shape: Shape, orientation: int) -> Shape:

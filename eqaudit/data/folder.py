@@ -1,5 +1,6 @@
 """The images of a folder: those that cannot be decoded say why, and never stop the others."""
 
+import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
+from eqaudit.bounds import BOUNDS, format_bytes
 from eqaudit.data.base import Picture, Pixels, Shape, Unreadable, check_dtype, open_regular
 from eqaudit.errors import DataError
 from eqaudit.pythonspec import one_line
@@ -50,6 +52,8 @@ class FolderSource:
         with self._picture(index) as picture:
             pixels = picture.pixels()
             _check_numbers(pixels)
+            if pixels.shape[:2] != picture.shape[1:]:
+                raise Unreadable("its pixels have another size than its header states")
         self.notes.update(picture.notes)
         if picture.orientation in range(2, 9):
             self.notes.add("EXIF orientation applied")
@@ -62,6 +66,8 @@ class FolderSource:
             raise Unreadable(self._problems[name])
         try:
             with warnings.catch_warnings(), open_regular(self.root / name) as handle:
+                if os.fstat(handle.fileno()).st_size > BOUNDS.picture_bytes:
+                    raise Unreadable(f"a file of more than {format_bytes(BOUNDS.picture_bytes)}")  # noqa: TRY301 - as below
                 warnings.simplefilter("ignore")
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 yield self._decoders[name](handle)

@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eqaudit.bounds import BOUNDS, format_bytes
 from eqaudit.data.base import Truth, Unreadable, open_regular
 from eqaudit.errors import DataError
 
-BYTE_LIMIT = 64 * 2**20
-LINE_LIMIT = 2**20
 HEADER = ("file", "label")
 CSV_HINT = "expected UTF-8 text with the header file,label and one line for each image"
 INTEGER = r"[+-]?[0-9]{1,18}"
@@ -157,19 +156,19 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _lines(path: Path, text: str) -> Iterable[str]:
     for number, line in enumerate(io.StringIO(text, newline=""), start=1):
-        if len(line) > LINE_LIMIT:
-            raise DataError(f"{path} line {number} has more than {LINE_LIMIT:,} characters", CSV_HINT)
+        if len(line) > BOUNDS.csv_line:
+            raise DataError(f"{path} line {number} has more than {BOUNDS.csv_line:,} characters", CSV_HINT)
         yield line
 
 
 def _read_text(path: Path) -> str:
     try:
         with open_regular(path) as handle:
-            data = handle.read(BYTE_LIMIT + 1)
+            data = handle.read(BOUNDS.csv_bytes + 1)
     except (Unreadable, OSError) as exception:
         raise DataError(f"cannot read {path}: {exception}", CSV_HINT) from exception
-    if len(data) > BYTE_LIMIT:
-        raise DataError(f"{path} has more than {BYTE_LIMIT:,} bytes", CSV_HINT)
+    if len(data) > BOUNDS.csv_bytes:
+        raise DataError(f"{path} has more than {format_bytes(BOUNDS.csv_bytes)}", CSV_HINT)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exception:

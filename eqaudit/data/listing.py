@@ -5,15 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from eqaudit.bounds import BOUNDS
 from eqaudit.data.base import Unreadable, open_regular
 from eqaudit.errors import DataError
 
-FILE_LIMIT = 1_000_000
-DEPTH_LIMIT = 64
 HEAD = 352  # reaches the mark of DICOM (128) and of NIfTI (344)
 EXTENSIONS = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".dib", ".webp"),
-    *(".gif", ".jp2", ".heic", ".heif", ".avif", ".ppm", ".pgm"),
+    *(".gif", ".jp2", ".heic", ".heif", ".avif", ".ppm", ".pgm", ".mpo", ".fits", ".fit", ".eps", ".svg"),
 )
 SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".vsi", ".czi", ".isyntax")
 MAGIC = (
@@ -65,7 +64,7 @@ def list_images(root: Path) -> Listing:
         elif kind in FOREIGN:
             listing.foreign[name] = kind
         elif suffix in EXTENSIONS:
-            listing.problems[name] = "is no PNG, JPEG, TIFF, BMP or WebP file"
+            listing.problems[name] = "its format is none of PNG, JPEG, TIFF, BMP and WebP"
     return listing
 
 
@@ -98,25 +97,33 @@ def recognise(path: Path) -> str:
 
 
 def _walk(root: Path) -> Iterator[tuple[str, Path]]:
-    waiting, files = [(root, "", 0)], 0
+    waiting, seen = [(root, "", 0)], 0
     while waiting:
         folder, prefix, depth = waiting.pop()
-        if depth > DEPTH_LIMIT:
-            raise DataError(f"{root} is more than {DEPTH_LIMIT} folders deep", "give a folder further down")
+        if depth > BOUNDS.folder_depth:
+            raise DataError(
+                f"{root} is more than {BOUNDS.folder_depth} folders deep", "give a folder further down"
+            )
         try:
-            entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+            entries = os.scandir(folder)
         except OSError as exception:
             raise DataError(
                 f"cannot list {folder}: {_reason(exception)}", "check its permissions"
             ) from exception
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append((Path(entry.path), f"{prefix}{entry.name}/", depth + 1))
-            elif not entry.is_dir():
-                files += 1
-                yield prefix + entry.name, Path(entry.path)
-        if files > FILE_LIMIT:
-            raise DataError(f"{root} holds more than {FILE_LIMIT:,} files", "give a folder further down")
+        with entries:
+            for entry in entries:
+                seen += 1
+                if seen > BOUNDS.folder_entries:
+                    raise DataError(
+                        f"{root} holds more than {BOUNDS.folder_entries:,} files and folders",
+                        "give a folder further down",
+                    )
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((Path(entry.path), f"{prefix}{entry.name}/", depth + 1))
+                elif not entry.is_dir():
+                    yield prefix + entry.name, Path(entry.path)
 
 
 def _reason(exception: Exception) -> str:

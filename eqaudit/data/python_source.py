@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from eqaudit.bounds import BOUNDS
 from eqaudit.data.base import Pixels, Shape, check_dtype
 from eqaudit.errors import DataError
 from eqaudit.plan import PythonObject
 from eqaudit.pythonspec import import_object, user_code
 
-IMAGE_LIMIT = 100_000
 EXPECTED = "return one array (N,C,H,W), or images: (H,W) or (H,W,C) arrays, or Pillow images"
 TARGETS = "in each pair (image, target): an integer, a 1-D array of 0 and 1, or a mask (H,W) of integers"
 
@@ -81,13 +81,13 @@ def _items(spec: PythonObject, made: Iterable[Any]) -> Iterator[tuple[Any, Any]]
     end = object()
     with user_code(spec, DataError):
         items = iter(made)
-    for _ in range(IMAGE_LIMIT + 1):
+    for _ in range(BOUNDS.callable_images + 1):
         with user_code(spec, DataError):
             item = next(items, end)
         if item is end:
             return
         yield item if isinstance(item, tuple) and len(item) == 2 else (item, None)  # noqa: PLR2004
-    raise DataError(f"{spec} makes more than {IMAGE_LIMIT:,} images", "yield fewer")
+    raise DataError(f"{spec} makes more than {BOUNDS.callable_images:,} images", "yield fewer")
 
 
 def _target(

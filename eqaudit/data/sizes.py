@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eqaudit.data.base import PIXEL_LIMIT, Shape
+from eqaudit.bounds import BOUNDS
+from eqaudit.data.base import Shape
 from eqaudit.errors import DataError, UsageError
 from eqaudit.plan import InputOptions
 
@@ -28,8 +29,8 @@ def choose_size(options: InputOptions, shapes: Sequence[Shape], *, sized: bool) 
     DataError
         The sizes of the images differ too much to crop them to one square.
     """
-    if options.resize is not None and options.resize[0] * options.resize[1] > PIXEL_LIMIT:
-        raise UsageError(f"--resize asks for more than {PIXEL_LIMIT:,} pixels", "give a smaller size")
+    if options.resize is not None and options.resize[0] * options.resize[1] > BOUNDS.pixels:
+        raise UsageError(f"--resize asks for more than {BOUNDS.pixels:,} pixels", "give a smaller size")
     if options.input_shape is not None:
         check_resize(options.resize, options.input_shape)
         return Sizing(options.input_shape[1:])

@@ -1,6 +1,7 @@
 """TIFF through tifffile, which keeps 16-bit, float and unusual layouts; the first page only."""
 
 import logging
+import math
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,9 +10,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import tifffile
 
+from eqaudit.bounds import BOUNDS, format_bytes
 from eqaudit.data.base import Picture, Pixels, Unreadable, check_size, orient, upright
 
-BYTE_LIMIT = 2**30
 DEFLATE = (8, 32946)
 PLAIN = (1, 32773, *DEFLATE)  # none, PackBits: what tifffile decodes without imagecodecs
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
@@ -31,8 +32,8 @@ def open_tiff(handle: BinaryIO, by_pillow: Callable[[BinaryIO], Picture]) -> Pic
     if page.axes not in ("YX", "YXS", "SYX"):
         raise Unreadable(f"a TIFF page with axes {page.axes}")
     check_size(page.imagelength, page.imagewidth)
-    if page.nbytes > BYTE_LIMIT:
-        raise Unreadable(f"a TIFF page of {page.nbytes:,} bytes")
+    if page.nbytes > BOUNDS.picture_bytes:
+        raise Unreadable(f"a TIFF page of more than {format_bytes(BOUNDS.picture_bytes)}")
     orientation = int(page.tags.valueof(274, default=1))
     size = page.imagelength, page.imagewidth
     if int(page.compression) not in PLAIN or page.photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB):
@@ -41,6 +42,10 @@ def open_tiff(handle: BinaryIO, by_pillow: Callable[[BinaryIO], Picture]) -> Pic
         picture = by_pillow(handle)
         # Some versions of Pillow state the size before turning, others after.
         return replace(picture, shape=upright((picture.shape[0], *size), orientation))
+    # tifffile fills what is not in the file with zeros.
+    held = sum(map(all, zip(page.dataoffsets, page.databytecounts, strict=False)))
+    if held < math.prod(page.chunked):
+        raise Unreadable("a TIFF without all of its strips or tiles")
     shape = (_channels(page), *size)
     notes = ("first page of a multi-page TIFF",) if _has_second_page(tif) else ()
     return Picture(

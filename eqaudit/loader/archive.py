@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from eqaudit.bounds import BOUNDS
 from eqaudit.errors import ModelError
 from eqaudit.loader.kinds import (
     AGAIN,
@@ -28,7 +29,6 @@ from eqaudit.loader.kinds import (
     is_exported,
     is_zip,
 )
-from eqaudit.loader.limits import LIMITS
 from eqaudit.loader.payloads import SAMPLES, check_contents, check_names
 from eqaudit.loader.storages import check_pickle
 from eqaudit.loader.zipped import Entry, read_directory, unpack_entry
@@ -138,8 +138,8 @@ def _read_open(
 ) -> bytearray:
     if size == 0:
         raise ModelError("the file is empty", AGAIN)
-    if size > LIMITS.file_bytes:
-        raise ModelError(f"too large: {size} bytes, limit {LIMITS.file_bytes}", WAY_OUT)
+    if size > BOUNDS.model_bytes:
+        raise ModelError(f"too large: {size} bytes, limit {BOUNDS.model_bytes}", WAY_OUT)
     data = bytearray(size)
     view = memoryview(data)
     done = _fill(file, view[:_HEAD_BYTES])
@@ -191,7 +191,7 @@ def _check_exported(data: bytearray, files: dict[str, Entry]) -> Iterator[tuple[
 def _check_samples(data: bytearray) -> None:
     """Refuse sample inputs that name what is no tensor: never read, but no export writes that."""
     for entry in read_directory(data) if data else ():
-        readable = entry.name.endswith(".pkl") and entry.size <= LIMITS.pickle_bytes
+        readable = entry.name.endswith(".pkl") and entry.size <= BOUNDS.pickle_bytes
         found = describe_samples(unpack_entry(data, entry)) if readable else None
         if found:
             message = f"{SAMPLES} holds pickled objects ({found[:80]}): refused, nothing is unpickled"
@@ -217,7 +217,7 @@ def _check_torchscript(data: bytearray, files: dict[str, Entry]) -> Iterator[tup
 
 def _describe_checkpoint(data: bytearray, files: dict[str, Entry]) -> tuple[str, str]:
     entry = files.get("data.pkl")
-    if entry is None or entry.size > LIMITS.pickle_bytes:
+    if entry is None or entry.size > BOUNDS.pickle_bytes:
         return "is a checkpoint of torch.save: refused, nothing is unpickled", WAY_OUT
     return describe_pickle(unpack_entry(data, entry)[:_HEAD_BYTES])
 

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import torch
 
+from eqaudit.bounds import BOUNDS
 from eqaudit.errors import ModelError
 from eqaudit.loader.archive import read_bytes
 from eqaudit.loader.kinds import AGAIN, WAY_OUT, Finding, describe, describe_zip, is_safetensors, is_zip
-from eqaudit.loader.limits import LIMITS
 from eqaudit.loader.pickles import PROTOCOLS, WEIGHTS_WAY_OUT, Declared, StorageSpec, TensorSpec, read_pickle
 from eqaudit.loader.safetensors import read_safetensors
 from eqaudit.loader.zipped import read_directory, unpack_entry
@@ -100,8 +100,8 @@ def _read_zip(data: bytearray, declared: Declared) -> tuple[Any, dict[str, bytea
         raise ModelError(*finding)
     if "constants.pkl" in entries or any(name.startswith("code/") for name in entries):
         raise ModelError("is a TorchScript model, not weights", "give it as MODEL, without --weights")
-    if "data.pkl" not in entries or entries["data.pkl"].size > LIMITS.pickle_bytes:
-        raise ModelError(f"data.pkl is missing, or larger than {LIMITS.pickle_bytes} bytes", WEIGHTS_WAY_OUT)
+    if "data.pkl" not in entries or entries["data.pkl"].size > BOUNDS.pickle_bytes:
+        raise ModelError(f"data.pkl is missing, or larger than {BOUNDS.pickle_bytes} bytes", WEIGHTS_WAY_OUT)
     unpacked = {name: unpack_entry(data, entry) for name, entry in entries.items()}
     if unpacked.get("byteorder", b"little") != b"little":
         raise ModelError("byteorder is not little: weights of another byte order are not read")
@@ -128,8 +128,8 @@ def _read_legacy(data: bytearray, declared: Declared) -> tuple[Any, dict[str, by
     for _ in range(5):
         start = at
         value, at = read_pickle(data, start, declared)
-        if at - start > LIMITS.pickle_bytes:
-            raise ModelError(f"too large: a pickle of {at - start} bytes, limit {LIMITS.pickle_bytes}")
+        if at - start > BOUNDS.pickle_bytes:
+            raise ModelError(f"too large: a pickle of {at - start} bytes, limit {BOUNDS.pickle_bytes}")
         values.append(value)
     _magic, protocol, system, content, keys = values
     if (

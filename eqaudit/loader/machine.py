@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Self, TypeVar
 
-from eqaudit.loader.limits import LIMITS
+from eqaudit.bounds import BOUNDS
 
 Value = TypeVar("Value")
 
@@ -44,7 +44,7 @@ class PickleMachine(Generic[Value]):
         RefusedError
             An opcode is not allowed, or there are too many.
         """
-        for _ in range(LIMITS.pickle_steps):
+        for _ in range(BOUNDS.pickle_steps):
             code = self.data[self.at]
             self.at += 1
             if code == ord("."):
@@ -53,7 +53,7 @@ class PickleMachine(Generic[Value]):
             if step is None:
                 raise RefusedError(f"pickle opcode 0x{code:02x}, {not_written}")
             step(self)
-        raise RefusedError(f"too large: more than {LIMITS.pickle_steps} pickle steps")
+        raise RefusedError(f"too large: more than {BOUNDS.pickle_steps} pickle steps")
 
     def bytes(self, count: int) -> bytes:
         """Take that many bytes."""

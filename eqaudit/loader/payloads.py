@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from eqaudit.bounds import BOUNDS
 from eqaudit.errors import ModelError
 from eqaudit.loader.kinds import EXPORT_AGAIN, WAY_OUT
-from eqaudit.loader.limits import LIMITS
 from eqaudit.loader.programs import clean_program, clean_values, read_json
 
 PROGRAM: Final = "models/model.json"
@@ -135,7 +135,7 @@ def _check_tensor(record: str, meta: dict[str, Any], found: int) -> None:
             "copy, download or export the file again",
         )
     # A stride of zero makes a giant of one number; torch copies weights out.
-    if math.prod(sizes) * item > LIMITS.unpacked_bytes:
+    if math.prod(sizes) * item > BOUNDS.unpacked_bytes:
         raise ModelError(f"too large: {record} declares {math.prod(sizes)} numbers", WAY_OUT)
 
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import torch
 
+from eqaudit.bounds import BOUNDS
 from eqaudit.errors import ModelError
-from eqaudit.loader.limits import LIMITS
 from eqaudit.loader.machine import PickleMachine, RefusedError
 from eqaudit.loader.names import (
     DICTIONARIES,
@@ -149,7 +149,7 @@ class _Reader(PickleMachine[Any]):
         return [self.pop() for _ in range(count)][::-1]
 
     def line(self) -> str:
-        end = self.data.index(b"\n", self.at, self.at + LIMITS.name_bytes)
+        end = self.data.index(b"\n", self.at, self.at + BOUNDS.name_bytes)
         return self.bytes(end + 1 - self.at)[:-1].decode()
 
     def text(self, length: str) -> None:
@@ -273,7 +273,7 @@ def _tensor(storage: Any, dtype: torch.dtype | None, offset: Any, size: Any, str
     if len(size) != len(stride) or len(size) > _MOST_DIMENSIONS:
         raise RefusedError(f"a tensor in storage {storage.key} has an impossible shape")
     shape, steps = tuple(map(_index, size)), tuple(map(_index, stride))
-    if math.prod(shape) > LIMITS.unpacked_bytes:
+    if math.prod(shape) > BOUNDS.unpacked_bytes:
         raise RefusedError(f"a tensor in storage {storage.key} has an impossible shape")
     kind = dtype or storage.dtype
     room = storage.size // kind.itemsize

@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
+from eqaudit.bounds import BOUNDS
 from eqaudit.errors import ModelError
 from eqaudit.loader.effects import check_operators
 from eqaudit.loader.kinds import EXPORT_AGAIN
-from eqaudit.loader.limits import LIMITS
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _PLACE: Final = re.compile(r"""[^"\\\x00-\x1f\x7f]*""")
@@ -61,8 +61,8 @@ def clean_program(data: bytes) -> bytes:
     ModelError
         It is no exported program, has an operator of another package, or a string that is more than a name.
     """
-    if len(data) > LIMITS.pickle_bytes:
-        raise ModelError(f"models/model.json is too large: {len(data)} bytes, limit {LIMITS.pickle_bytes}")
+    if len(data) > BOUNDS.pickle_bytes:
+        raise ModelError(f"models/model.json is too large: {len(data)} bytes, limit {BOUNDS.pickle_bytes}")
     program = read_json("models/model.json", data)
     try:
         cleaned = clean_values(program)

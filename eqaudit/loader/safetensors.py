@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import torch
 
+from eqaudit.bounds import BOUNDS
 from eqaudit.errors import ModelError
 from eqaudit.loader.kinds import AGAIN
-from eqaudit.loader.limits import LIMITS
 from eqaudit.loader.pickles import StorageSpec, Table, TensorSpec
 
 _LENGTH_BYTES: Final = 8
@@ -70,8 +70,8 @@ def _read_header(data: bytearray) -> dict[str, Any]:
     length = int.from_bytes(data[:_LENGTH_BYTES], "little")
     if length > len(data) - _LENGTH_BYTES:
         raise _damaged(f"its header has {length} bytes, the file {len(data)}")
-    if length > LIMITS.pickle_bytes:
-        raise ModelError(f"too large: a header of {length} bytes, limit {LIMITS.pickle_bytes}")
+    if length > BOUNDS.pickle_bytes:
+        raise ModelError(f"too large: a header of {length} bytes, limit {BOUNDS.pickle_bytes}")
     try:
         text = data[_LENGTH_BYTES : _LENGTH_BYTES + length].decode("utf-8")
         header = json.loads(text, object_pairs_hook=_unique)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from eqaudit.bounds import BOUNDS
 from eqaudit.errors import ModelError
 from eqaudit.loader.kinds import WAY_OUT
-from eqaudit.loader.limits import LIMITS
 from eqaudit.loader.machine import PickleMachine, RefusedError
 
 _ITEM_BYTES: Final = {
@@ -105,8 +105,8 @@ def check_pickle(member: str, data: bytes, sizes: Mapping[str, int]) -> None:
     ModelError
         Naming the member and what is wrong in it.
     """
-    if len(data) > LIMITS.pickle_bytes:
-        raise ModelError(f"{member} is too large: {len(data)} bytes, limit {LIMITS.pickle_bytes}")
+    if len(data) > BOUNDS.pickle_bytes:
+        raise ModelError(f"{member} is too large: {len(data)} bytes, limit {BOUNDS.pickle_bytes}")
     try:
         _Walker(data, member.removesuffix(".pkl"), sizes).walk()
     except RefusedError as error:
@@ -130,7 +130,7 @@ class _Walker(PickleMachine[_Value]):
             raise RefusedError("it does not end where it says")
 
     def line(self) -> str:
-        end = self.data.index(b"\n", self.at, self.at + LIMITS.name_bytes)
+        end = self.data.index(b"\n", self.at, self.at + BOUNDS.name_bytes)
         text = self.bytes(end + 1 - self.at)[:-1]
         if not _IDENTIFIER.fullmatch(text):
             raise RefusedError("a name in it is no identifier")
@@ -245,8 +245,8 @@ def _check_class(name: str) -> None:
 
 def _depth(items: Sequence[_Value]) -> int:
     depth = 1 + max((item.depth for item in items if isinstance(item, _Node)), default=0)
-    if depth > LIMITS.pickle_depth:
-        raise RefusedError(f"it nests deeper than {LIMITS.pickle_depth} levels")
+    if depth > BOUNDS.pickle_depth:
+        raise RefusedError(f"it nests deeper than {BOUNDS.pickle_depth} levels")
     return depth
 
 

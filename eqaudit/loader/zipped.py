@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from eqaudit.bounds import BOUNDS
 from eqaudit.errors import ModelError
 from eqaudit.loader.kinds import AGAIN, OLD_PROGRAM, WAY_OUT
-from eqaudit.loader.limits import LIMITS
 
 _END: Final = struct.Struct("<4s4H2LH")
 _END_64: Final = struct.Struct("<4sQ2H2L4Q")
@@ -78,8 +78,8 @@ def _find_directory(data: bytearray) -> tuple[int, int, int]:
         if not agree or here_64 != count_64 or locator != (0, end, 1) or disks[0] != 44 or any(disks[3:]):  # noqa: PLR2004
             raise _damaged("its two ends disagree")
         count, size, start = count_64, size_64, start_64
-    if count > LIMITS.entries:
-        raise ModelError(f"too large: {count} entries, limit {LIMITS.entries}", WAY_OUT)
+    if count > BOUNDS.entries:
+        raise ModelError(f"too large: {count} entries, limit {BOUNDS.entries}", WAY_OUT)
     if start + size != end:
         raise _damaged("its central directory is not where it should be")
     return start, end, count
@@ -111,9 +111,9 @@ def read_directory(data: bytearray) -> list[Entry]:
     if at != end:
         raise _damaged("its central directory has another length than it says")
     total = sum(entry.size for entry in entries)
-    bomb = total > LIMITS.ratio_free_bytes and total > LIMITS.unpack_ratio * len(data)
-    if total > LIMITS.unpacked_bytes or bomb:
-        raise ModelError(f"too large: {len(data)} bytes that unpack to {total}", WAY_OUT)
+    most = BOUNDS.exceeded(total, len(data), BOUNDS.unpacked_bytes)
+    if most:
+        raise ModelError(f"too large: {len(data)} bytes that unpack to {total}, more than {most}", WAY_OUT)
     _check_names(entries)
     _check_layout(data, entries, start)
     return entries
@@ -142,8 +142,8 @@ def _read_entry(data: bytearray, at: int, end: int) -> tuple[Entry, int]:
     name_at = at + _CENTRAL.size
     extra_at = name_at + name_size
     after = extra_at + extra_size + comment
-    if name_size > LIMITS.name_bytes:
-        raise ModelError(f"an entry has a name of {name_size} bytes, limit {LIMITS.name_bytes}")
+    if name_size > BOUNDS.name_bytes:
+        raise ModelError(f"an entry has a name of {name_size} bytes, limit {BOUNDS.name_bytes}")
     if after > end or disk not in {0, _FULL_16}:
         raise _damaged("an entry of its central directory does not fit")
     raw_name = bytes(data[name_at:extra_at])

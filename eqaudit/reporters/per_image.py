@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from eqaudit.bounds import BOUNDS
 from eqaudit.errors import DataError
 from eqaudit.report import PerImage, Report
 
@@ -70,6 +71,10 @@ def join_per_image(report: Report, content: bytes) -> Report:
     parts: dict[str, dict[str, list[Any]]] = {part: {} for part in TABLES}
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            total = sum(member.file_size for member in archive.zip.infolist())
+            most = BOUNDS.exceeded(total, len(content), BOUNDS.npz_bytes)
+            if most:
+                raise ValueError(f"it unpacks to {total:,} bytes, more than {most}")  # noqa: TRY301 - caught with the rest
             ids = [str(name) for name in archive["ids"]]
             for name in set(archive.files) - {"ids", "truth", "scores"}:
                 part, _, element = name.partition("/")
