@@ -83,7 +83,9 @@ def _draw_row(axes: Axes, quantity: Quantity, angles: Angles) -> None:
     tidy(axes)
     axes.set_ylabel(quantity.label, fontsize=9)
     describe_row(axes, f"{quantity.title}; {angles.title}")
-    axes.set_ylim(_bottom(quantity), 1.02)
+    bottom = _bottom(quantity)
+    # Room for a line at 1, but for no number above it.
+    axes.set_ylim(bottom, 1 + 0.05 * (1 - bottom))
     floors = angles.take({name: spread.floor for name, spread in quantity.spreads.items()})
     if np.isfinite(floors).any():
         values, edges = angles.cells(floors)
