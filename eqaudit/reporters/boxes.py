@@ -165,6 +165,11 @@ def _bottom(quantity: Quantity) -> float:
     least = min(values, default=0.0)
     if least < 0:
         return quantity.least - 0.02
+    return zoomed(least)
+
+
+def zoomed(least: float) -> float:
+    """Return where an axis of shares starts, whose least value is this."""
     return -0.02 if least < ZOOM else min(1 - 1.08 * (1 - least), 0.9)
 
 

@@ -37,7 +37,8 @@ Tiles = Sequence[Sequence[Array | None]]
 def draw_features(report: Report, features: Features) -> Figure:
     """Draw a block for each layer: F(x), and for each turn F(T x), that turned back, and the difference.
 
-    The maps of a field share one scale, and its differences have that width: what cannot be seen is small.
+    The maps of a field share one scale, that of their middle, and its differences have that width: what
+    cannot be seen is small. Borders, and what lies outside of a disc window, may be off the scale.
     """
     columns = [_starts([1, *map(len, layer.fields)], TILE) for layer in features.layers]
     tops = [
@@ -91,12 +92,18 @@ def _tiles(layer: FeaturePicture) -> Tiles:
         planes = [part[first : first + len(field)] for part in maps]
         first += len(field)
         shown = [part for part, row in zip(planes, layer.rows, strict=True) if row.kind == "maps"]
-        low, high = finite_range(shown)
+        low, high = finite_range([_middle(part) for part in shown])
         reach = (high - low) / 2
         scales = {"maps": (low, high, MAPS), "difference": (-reach, reach, DIFFERENCES)}
         for row, strip, part in zip(layer.rows, tiles, planes, strict=True):
             strip += [false_colours(plane, *scales[row.kind]) for plane in part]
     return tiles
+
+
+def _middle(maps: Array) -> Array:
+    """Return what is left of maps (P, H, W) inside the square in the inscribed disc, less a tenth."""
+    down, right = (int(0.18 * side) for side in maps.shape[-2:])
+    return maps[:, down : maps.shape[-2] - down, right : maps.shape[-1] - right]
 
 
 def draw_image(image: Array, low: float, high: float) -> Array:
