@@ -235,6 +235,22 @@ def test_a_picture_shows_each_map_in_its_place() -> None:
     assert is_framed_in_white(pixels)
 
 
+def test_a_bright_border_does_not_take_the_colours_of_the_middle() -> None:
+    """The scale is that of the middle of the maps, whatever surrounds it."""
+    plain = np.linspace(0, 1, 100, dtype=np.float32).reshape(1, 10, 10)
+    framed = plain.copy()
+    framed[:, 0], framed[:, -1] = 100, -100
+    middles = []
+    for maps in (plain, framed):
+        rows = [FeatureRow("F(x)", "maps", picture(maps), picture(maps))]
+        layer = FeaturePicture("conv", "unchanged", 1, [[0]], rows)
+        (axes,) = draw_features(make_sweep(None), Features("x.png", [layer], [], [])).axes
+        shown = np.asarray(axes.images[0].get_array())
+        middles.append(shown[20:76, -76:-20])
+    assert (middles[0] == middles[1]).all()
+    assert middles[0].std() > 0.1
+
+
 def picture(values: NDArray[np.float32]) -> PanelImage:
     """Return values as they travel."""
     return PanelImage("w", values.shape, values.tobytes())

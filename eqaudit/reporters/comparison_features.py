@@ -17,7 +17,7 @@ from eqaudit.reporters.figures import PAGE_WIDTH, finite_range, hide_ticks, new_
 
 SIDE = 1.3
 """Inches of a map; its bars are half as high."""
-LONGEST_NAME = 18
+LONGEST_NAME = 24
 IMAGE_DIMENSIONS = 3
 
 
@@ -37,7 +37,7 @@ def draw_pooled(comparison: Comparison, features: Sequence[Features]) -> Figure 
 
 
 def _draw_model(model: Compared, features: Features, maps: Sequence[Axes], bars: Sequence[Axes]) -> None:
-    maps[0].set_ylabel("\n".join(wrap(model.label, 18)), fontsize=7, parse_math=False)
+    maps[0].set_ylabel("\n".join(wrap(model.label, 28)), fontsize=7, parse_math=False)
     for above, below, pooled in zip(maps, bars, features.pooled, strict=False):
         _draw_layer(above, below, pooled, model.colour)
     for unused in (*maps[len(features.pooled) :], *bars[len(features.pooled) :]):
