@@ -246,7 +246,7 @@ def judge(
     if setting.task is None:
         raise ValueError("there is no task")
     inside = None
-    # At exact angles of a sweep too: the window hides the corners from the model there as well.
+    # At exact angles of a sweep too: what a turn loses, or the window hides, is compared at none.
     if reference.spatial and setting.resamples:
         inside = setting.space.mask(setting.gating, *value.shape[-2:]).to(value.device)
     scene = Scene(
