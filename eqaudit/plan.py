@@ -159,7 +159,8 @@ class AuditPlan(msgspec.Struct, frozen=True, tag="audit"):
     ``auto`` is all of `AUTO_GROUPS`. ``layouts`` fix what the dimensions of layers are. With ``taps``
     ``operations`` functions called inside modules are layers too. Each of
     ``limited_layers`` is the pattern of a limit, and must match a layer that is measured. Of the first image
-    of ``drawn`` feature maps are returned for pictures; None for none. ``diagnose`` asks too where and why
+    of ``drawn`` feature maps are returned for pictures; None for none. ``pooled``: of the unmoved image only,
+    pooled over channels and over the image. ``diagnose`` asks too where and why
     the group breaks.
     """
 
@@ -178,6 +179,7 @@ class AuditPlan(msgspec.Struct, frozen=True, tag="audit"):
     output: str = ""
     command: tuple[str, ...] = ()
     drawn: InputOptions | None = None
+    pooled: bool = False
     diagnose: bool = False
 
     @property

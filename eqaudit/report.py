@@ -689,16 +689,29 @@ class FeaturePicture(Record, frozen=True):
     rows: list[FeatureRow]
 
 
+class PooledFeature(Record, frozen=True):
+    """What one layer makes of an image: the mean size of its channels (H, W), the mean of each channel (C,).
+
+    ``map`` is None where the layer has no space. The first of several is the input, in its own channels.
+    """
+
+    layer: str
+    map: PanelImage | None
+    means: PanelImage
+
+
 class Features(Record, frozen=True):
     """What layers make of one image, and kernels (out, in, height, width) of convolutions, to be drawn.
 
-    ``undrawn`` says of each other layer that was asked for why it is not drawn.
+    ``undrawn`` says of each other layer that was asked for why it is not drawn. ``pooled`` is there instead
+    of all else where only that was asked for.
     """
 
     image: str
     layers: list[FeaturePicture]
     kernels: list[PanelImage]
     undrawn: list[Skipped]
+    pooled: list[PooledFeature] = []
 
 
 class Audited(Record, frozen=True):

@@ -33,7 +33,16 @@ from eqaudit.engine import time_models
 from eqaudit.errors import DataError, ExitCode, ModelError
 from eqaudit.hypotheses import MOST_EXACT, holm, sign_test, signed_rank_test
 from eqaudit.plan import FileModel, InputOptions, PythonObject, RunOptions, TimingPlan, WeightsFile
-from eqaudit.report import PerImage, Predictions, Report, from_json, to_json
+from eqaudit.report import (
+    Features,
+    PanelImage,
+    PerImage,
+    PooledFeature,
+    Predictions,
+    Report,
+    from_json,
+    to_json,
+)
 from eqaudit.reporters import per_image
 from eqaudit.reporters.comparison import render_comparison
 from eqaudit.reporters.comparison_decisions import confusion, draw_confidence, draw_confusion, draw_roc
@@ -279,12 +288,14 @@ def test_the_table_shows_models_beside_each_other(folder: Path) -> None:
 def test_a_saved_comparison_is_shown_again(folder: Path, eqaudit: Run, tmp_path: Path) -> None:
     """`render` gives the same table, rows and pictures, byte for byte."""
     ended = eqaudit("render", str(folder / "c.json"), "--csv", "c.csv", "--plots", "plots", cwd=tmp_path)
-    assert (ended.returncode, ended.stderr) == (ExitCode.PASSED, b"")
+    assert ended.returncode == ExitCode.PASSED
+    assert ended.stderr == b"features.png needs the models and an image: only compare --plots draws it\n"
     assert ended.stdout == (folder / "table.txt").read_bytes()
     assert (tmp_path / "c.csv").read_bytes() == (folder / "c.csv").read_bytes()
     names = {path.name for path in (folder / "plots").iterdir()}
-    assert names == {"curves.png", "boxes.png", "roc.png", "confusion.png", "confidence.png"}
-    for name in names:
+    saved = {"curves.png", "boxes.png", "roc.png", "confusion.png", "confidence.png"}
+    assert names == saved | {"features.png"}
+    for name in saved:
         assert (tmp_path / "plots" / name).read_bytes() == (folder / "plots" / name).read_bytes()
 
 
@@ -446,8 +457,18 @@ def test_pictures_hold_any_number_of_models_and_any_name(count: int) -> None:
         classified(random.dirichlet([1, 1, 1], 12).tolist(), truth, HOSTILE, names=["cat", HOSTILE, "e$e$l"])
         for _ in range(count)
     ]
-    pictures = draw_comparison(compare(*reports))
-    assert set(pictures) == {"curves.png", "boxes.png", "roc.png", "confusion.png", "confidence.png"}
+    image = PanelImage("x", (3, 4, 4), np.zeros(48, np.float32).tobytes())
+    means = PanelImage("", (3,), np.array([1, np.nan, -1], np.float32).tobytes())
+    shown = [PooledFeature("input", image, means), PooledFeature(HOSTILE, None, means)]
+    pictures = draw_comparison(compare(*reports), [Features(HOSTILE, [], [], [], shown)] * count)
+    assert set(pictures) == {
+        "curves.png",
+        "boxes.png",
+        "roc.png",
+        "confusion.png",
+        "confidence.png",
+        "features.png",
+    }
     for name, content in pictures.items():
         assert is_framed_in_white(read_pixels(content)), name
 

@@ -109,6 +109,29 @@ def test_a_quarter_turn_rolls_the_planes_of_each_field(pictures: Path) -> None:
         assert np.abs(half_rest).max() < NEAR
 
 
+def test_pooled_features_are_means_over_channels_and_over_the_image(pictures: Path) -> None:
+    """Of maps the mean size of the channels and the mean of each; of a vector the vector."""
+    plan = AuditPlan(
+        model=PythonObject(__file__, "plain", is_file=True),
+        inputs=InputOptions(data=PathData(str(pictures))),
+        drawn=InputOptions(data=PathData(str(pictures))),
+        pooled=True,
+    )
+    audited = engine.check(plan, lambda *_: None)
+    assert audited is not None
+    assert audited.features is not None
+    source, convolution, *_, last = audited.features.pooled
+    assert source.map is not None
+    assert convolution.map is not None
+    image = torch.from_numpy(array(source.map).copy())
+    with torch.no_grad():
+        features, scores = plain()[0](image[None])[0].numpy(), plain()(image[None])[0].numpy()
+    assert np.abs(array(convolution.map) - np.abs(features).mean(0)).max() < NEAR
+    assert np.abs(array(convolution.means) - features.mean((1, 2))).max() < NEAR
+    assert (last.layer, last.map) == ("3", None)
+    assert np.abs(array(last.means) - scores).max() < NEAR
+
+
 def test_rows_are_what_numpy_makes_of_a_plain_convolution(pictures: Path) -> None:
     """The most varied channel first; F(x), F(T x), turned back, and F(T x) - T F(x) turned back."""
     layer = seen("plain", pictures, ("0",), "90").layers[0]
@@ -210,6 +233,22 @@ def test_a_picture_shows_each_map_in_its_place() -> None:
     assert [text.get_text() for text in axes.get_xticklabels()] == ["input", "0", "1", "2", "3"]
     pixels = read_pixels(to_png(figure))
     assert is_framed_in_white(pixels)
+
+
+def test_a_bright_border_does_not_take_the_colours_of_the_middle() -> None:
+    """The scale is that of the middle of the maps, whatever surrounds it."""
+    plain = np.linspace(0, 1, 100, dtype=np.float32).reshape(1, 10, 10)
+    framed = plain.copy()
+    framed[:, 0], framed[:, -1] = 100, -100
+    middles = []
+    for maps in (plain, framed):
+        rows = [FeatureRow("F(x)", "maps", picture(maps), picture(maps))]
+        layer = FeaturePicture("conv", "unchanged", 1, [[0]], rows)
+        (axes,) = draw_features(make_sweep(None), Features("x.png", [layer], [], [])).axes
+        shown = np.asarray(axes.images[0].get_array())
+        middles.append(shown[20:76, -76:-20])
+    assert (middles[0] == middles[1]).all()
+    assert middles[0].std() > 0.1
 
 
 def picture(values: NDArray[np.float32]) -> PanelImage:

@@ -10,7 +10,9 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.io import imsave
 from torch import Tensor, nn
 
 import eqaudit
@@ -24,6 +26,7 @@ sys.path.append(str(STUDIES))
 
 from _layers import GROUPS, GroupConv, Steered, Turns, initialised  # noqa: E402 - once its folder is known
 from gcnn import all_cnn, early, lenet, resnet44, rotated_digits  # noqa: E402 - as above
+from nuclei import cut, read_pairs  # noqa: E402 - as above
 from se2 import resnet50, se2_cnn  # noqa: E402 - as above
 from unets import unet_p4, unet_plain, unet_se2, unet_steerable  # noqa: E402 - as above
 
@@ -174,15 +177,131 @@ def test_the_same_network_without_stopping_holds() -> None:
 @pytest.mark.parametrize(
     ("model", "group"),
     [
-        (lambda: unet_p4(fields=2), "C4"),
-        (lambda: unet_se2(fields=1), "C4"),
-        (lambda: unet_steerable(fields=1), "C4"),
-        (lambda: unet_plain(fields=4), "C1"),
+        (lambda: unet_p4(shrink=8), "C4"),
+        (lambda: unet_se2(shrink=6), "C4"),
+        (lambda: unet_steerable(shrink=9), "C4"),
+        (lambda: unet_plain(shrink=8), "C1"),
     ],
 )
 def test_u_nets_turn_their_map_by_quarters(model: Callable[[], nn.Module], group: str) -> None:
     """All but the plain one."""
     assert holds(audited(model(), "C4", (1, 32, 32))) == group
+
+
+def bright_discs(count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return blurred ellipses on a dark ground `(N, 1, 64, 64)`, and their masks."""
+    random = np.random.default_rng(0)
+    down, right = np.mgrid[:64, :64]
+    masks = np.zeros((count, 64, 64), dtype=np.int64)
+    for mask in masks:
+        for y, x, height, width in random.uniform((8, 8, 4, 4), (56, 56, 9, 9), (6, 4)):
+            mask[((down - y) / height) ** 2 + ((right - x) / width) ** 2 < 1] = 1
+    images = 0.05 + 0.75 * ndimage.gaussian_filter(masks.astype(np.float32), (0, 1, 1))
+    return images[:, np.newaxis].astype(np.float32), masks
+
+
+@pytest.mark.parametrize(
+    ("make", "exact"), [(unet_plain, False), (unet_p4, True), (unet_se2, True), (unet_steerable, True)]
+)
+def test_kept_u_nets_segment_discs_and_turn_their_masks(
+    make: Callable[[int], nn.Module], exact: bool
+) -> None:
+    """Dice is 1 at 90 degrees, but for the plain one, and below 1 at 45; discs are found."""
+    model = make(4)
+    model.load_state_dict(torch.load(STUDIES / "weights" / f"{make.__name__}.pth", weights_only=True))
+    images, masks = bright_discs(4)
+    report = eqaudit.audit(model, images, angles="0,45,90", targets=masks, layers=("none",))
+    assert report.segmentation is not None
+    rows = {row.element: row for row in report.segmentation.by_element}
+    assert (rows["r90"].dice.mean == 1.0) == exact
+    assert rows["r45"].dice.mean < 1.0
+    truth = rows["e"].truth_dice
+    assert truth is not None
+    assert truth.mean > 0.8
+
+
+def test_smoothed_kernels_turn_better_but_not_at_the_floor() -> None:
+    """Turned bilinearly by 30 degrees they are still blurred further: the roll is approximate."""
+    rough, smoothed = (
+        next(row for row in layer_of(report, "relu1").errors if row.element == "r30")
+        for width in (0.0, 1.0)
+        for report in [audited(se2_cnn(fields=(4,), pooling=False, smoothed=width), "C12", (3, 48, 48))]
+    )
+    assert rough.error is not None
+    assert smoothed.error is not None
+    assert smoothed.error < rough.error
+    assert {rough.class_, smoothed.class_} == {"approximate"}
+
+
+def write_nuclei(folder: Path, shapes: list[tuple[int, ...]]) -> None:
+    """Write images with a bright disc (RGBA: a dark one on white), and its label."""
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    for number, shape in enumerate(shapes):
+        down, right = np.mgrid[: shape[0], : shape[1]]
+        disc = np.hypot(down - shape[0] / 2, right - shape[1] / 2) < shape[0] / 4
+        image = np.where(disc, 200, 20)
+        if len(shape) > 2:
+            image = np.where(disc, 20, 200)[..., None].repeat(shape[2], 2)
+        imsave(folder / "images" / f"{number}.png", image.astype(np.uint8), check_contrast=False)
+        imsave(folder / "labels" / f"{number}.png", 7 * disc.astype(np.uint16), check_contrast=False)
+
+
+def test_nuclei_are_bright_of_like_size_and_split_by_image(tmp_path: Path) -> None:
+    """Grey, RGBA and large images: crops hold the nucleus, 0 is the ground, 1 the nucleus."""
+    write_nuclei(tmp_path, [(100, 120), (100, 120, 4), (600, 520), (96, 96, 3)])
+    train, held_out = read_pairs(tmp_path)
+    assert (len(train), len(held_out)) == (3, 1)
+    assert sorted(image.shape for image, _ in train + held_out) == [
+        (96, 96),
+        (100, 120),
+        (100, 120),
+        (300, 260),
+    ]
+    for image, mask in train + held_out:
+        assert np.median(image[mask == 1]) > 250
+        assert np.median(image[mask == 0]) == 0
+    images, masks = cut(train, 2, seed=0, side=64)
+    assert images.shape == masks.shape == (6, 64, 64)
+    assert masks.mean() > 0.02
+    assert np.array_equal(images, cut(train, 2, seed=0, side=64)[0])
+
+
+@pytest.mark.parametrize(
+    ("shapes", "spoiled", "said"),
+    [
+        ([(100, 100)] * 3, None, "3 files images/*.png, expected at least 4"),
+        ([(100, 100)] * 3 + [(90, 100)], None, "expected one size, from 96 on"),
+        ([(100, 100)] * 4, b"no image", "cannot be read"),
+    ],
+)
+def test_folders_that_hold_no_nuclei_are_one_line(
+    shapes: list[tuple[int, ...]], spoiled: bytes | None, said: str, tmp_path: Path
+) -> None:
+    """Too few images, too small ones, damaged labels: the study names the file."""
+    write_nuclei(tmp_path / "data", shapes)
+    if spoiled is not None:
+        (tmp_path / "data" / "labels" / "2.png").write_bytes(spoiled)
+    ended = run_study(tmp_path / "out", "unets", "--data-dir", str(tmp_path / "data"))
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"fixtures.studies: error: {tmp_path / 'data'}")
+    assert ended.stderr.count("\n") == 1
+    assert said in ended.stderr
+
+
+def test_u_nets_are_trained_by_one_command_the_same_every_time(tmp_path: Path) -> None:
+    """Weights of the narrow network, from a folder of nuclei; another run writes the same numbers."""
+    write_nuclei(tmp_path / "data", [(96, 96)] * 4)
+    states = []
+    for out in ("one", "other"):
+        command = [sys.executable, str(STUDIES / "train_unets.py"), "unet_plain", "--steps", "2"]
+        folders = ["--data-dir", str(tmp_path / "data"), "--out", str(tmp_path / out)]
+        ended = subprocess.run([*command, *folders], capture_output=True, text=True, check=True)
+        assert ended.stdout.startswith("unet_plain: 0.")
+        states.append(torch.load(tmp_path / out / "unet_plain.pth", weights_only=True))
+    unet_plain(4).load_state_dict(states[0])
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not torch.equal(states[0]["head.conv.weight"], unet_plain(4).state_dict()["head.conv.weight"])
 
 
 def test_se2_rolls_by_a_quarter_of_its_orientations_and_ends_at_the_floor() -> None:
@@ -293,7 +412,16 @@ def test_a_study_whose_model_was_not_trained_says_so(tmp_path: Path) -> None:
     assert "--train" in ended.stderr
 
 
-@pytest.mark.parametrize("arguments", [("lenet", "--train"), ("sizes", "--train"), ("nothing",)])
+def test_a_study_without_its_data_says_so(tmp_path: Path) -> None:
+    """One line, and what to do."""
+    ended = run_study(tmp_path / "out", "unets")
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert "--data-dir" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("lenet", "--train"), ("unets", "--train"), ("sizes", "--train"), ("nothing",)]
+)
 def test_options_of_a_study_that_contradict_each_other_are_refused(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -64,6 +64,14 @@ def sweep(model: nn.Module | Path, angles: str, data: Any = None, **options: Any
     return eqaudit.audit(given, images, angles=angles, **options)
 
 
+class NotBlack(nn.Module):
+    """A mask of the pixels that are not black."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits, (B, 1, H, W)."""
+        return images - 1e-6
+
+
 def output_errors(report: Report) -> dict[str, float]:
     """Return the error of the output at each pose."""
     return {error.element: error.error for error in report.gating_output.errors if error.error is not None}
@@ -420,6 +428,15 @@ def test_dice_of_the_p4_u_net_is_one_at_quarter_turns_and_that_of_the_plain_one_
     assert dice["unet_p4"]["r45"].dice.mean < 1.0
     assert dice["unet_p4"]["r45"].dice.floor is not None
     assert all(dice["unet_plain"][element].dice.mean < 0.9 for element in ("r90", "r180", "r270"))
+
+
+def test_what_the_window_hides_is_not_held_against_a_mask_at_any_angle() -> None:
+    """What finds every bright pixel that it is shown has a Dice of 1 with the truth at 0 and 90 too."""
+    images = np.random.default_rng(0).integers(0, 2, (8, 1, 32, 32)).astype(np.float32)
+    report = sweep(NotBlack(), "0,45,90", images, targets=images[:, 0].astype(np.int64))
+    assert report.segmentation is not None
+    truth = {row.element: row.truth_dice for row in report.segmentation.by_element}
+    assert [spread.mean for name in ("e", "r90") if (spread := truth[name]) is not None] == [1.0, 1.0]
 
 
 def test_the_bundled_u_nets_segment_the_bundled_pictures() -> None:

@@ -53,7 +53,7 @@ from eqaudit.plan import (
     parse_model,
     parse_weights,
 )
-from eqaudit.report import Report, replace_text, to_json
+from eqaudit.report import Features, Report, replace_text, to_json
 from eqaudit.reporters.base import gate_checks
 from eqaudit.reporters.comparison import render_comparison
 from eqaudit.reporters.csv_table import comparison_csv
@@ -191,19 +191,24 @@ def compare(
     if json not in {None, "-"}:
         for letter in LETTERS[: len(specs)]:
             check_output(per_image_path(str(json), letter), inputs)
-    found = _measure(plan, specs, run, quiet=quiet)
+    if plots is not None:
+        plan = msgspec.structs.replace(plan, drawn=plan.inputs, pooled=True)
+    features: list[Features] = []
+    found = _measure(plan, specs, run, features, quiet=quiet)
     if found is not None:
-        write(found, writers, quiet=quiet)
+        write(found, writers, features, quiet=quiet)
     return ExitCode.PASSED
 
 
-def write(comparison: Comparison, writers: Writers, *, quiet: bool) -> None:
+def write(
+    comparison: Comparison, writers: Writers, features: Sequence[Features] = (), *, quiet: bool
+) -> None:
     """Write what was asked for, pictures first, and show the comparison."""
     if writers.plots is not None:
         # As costly to import as the pictures of one audit.
         from eqaudit.reporters.comparison_pictures import draw_comparison  # noqa: PLC0415
 
-        write_drawn(writers.plots, draw_comparison(comparison))
+        write_drawn(writers.plots, draw_comparison(comparison, features))
     if writers.csv is not None:
         write_file(writers.csv, comparison_csv(comparison))
     if writers.json not in {None, "-"}:
@@ -214,8 +219,13 @@ def write(comparison: Comparison, writers: Writers, *, quiet: bool) -> None:
         write_stdout(render_comparison(comparison, stdout_style(), quiet=quiet))
 
 
-def _measure(plan: AuditPlan, specs: Sequence[ModelSpec], run: RunFlags, *, quiet: bool) -> Comparison | None:
-    """Audit one model after the other, then time all; None where another rank has the reports."""
+def _measure(
+    plan: AuditPlan, specs: Sequence[ModelSpec], run: RunFlags, features: list[Features], *, quiet: bool
+) -> Comparison | None:
+    """Audit one model after the other, then time all; None where another rank has the reports.
+
+    The features of each model are added to those that are given.
+    """
     # Imported late: numpy and scipy.
     from eqaudit.comparing import compare_reports, require_same_images  # noqa: PLC0415
 
@@ -229,6 +239,7 @@ def _measure(plan: AuditPlan, specs: Sequence[ModelSpec], run: RunFlags, *, quie
                 audited = run_audit(asked, run.timeout, _of_model(letter, on_progress), on_output)
             if audited is None:
                 return None
+            features += [] if audited.features is None else [audited.features]
             report = replace_text(audited.report, hide_home)
             if shape:
                 shown = msgspec.structs.replace(report.inputs, shape_reason=f"as for model {LETTERS[0]}")

@@ -44,6 +44,8 @@ def render(
         if reports:
             raise UsageError("--report is on one audit, and this is a comparison", "leave --report out")
         write(found, writers, quiet=quiet)
+        if plots is not None and any(part.layers for part in found.reports):
+            write_stderr("features.png needs the models and an image: only compare --plots draws it")
         return ExitCode.PASSED
     writers.write(Audited(found))
     writers.write_reports([Outcome(outcome_name(found.model.spec), found)])

@@ -14,7 +14,7 @@ from eqaudit.engine.assemble import Assembler
 from eqaudit.engine.base import Progress, Setting, on_device
 from eqaudit.engine.describe import describe_model, describe_poses, describe_tool
 from eqaudit.engine.determinism import with_conduct
-from eqaudit.engine.features import draw_features
+from eqaudit.engine.features import draw_features, pool_features
 from eqaudit.engine.loop import Loop, Watched
 from eqaudit.engine.measure import Unit
 from eqaudit.engine.memory import Room
@@ -256,7 +256,8 @@ class Run:
             return None
         loaded = open_images(self.plan.drawn).prepare(self.dataset.shape).sample(1)
         image = on_device(loaded.images, self.model)
-        return draw_features(self.model, image, loaded.names[0], self.setting)
+        draw = pool_features if self.plan.pooled else draw_features
+        return draw(self.model, image, loaded.names[0], self.setting)
 
     def actions(self) -> list[ActionPicture]:
         """Return what the generators do to the channels of each layer that turns, as matrices."""

@@ -13,7 +13,7 @@ from eqaudit.engine.samples import Held, visit
 from eqaudit.groups import IDENTITY, Element, Pose
 from eqaudit.loader import AuditModel
 from eqaudit.metrics import compare, image_errors
-from eqaudit.report import FeaturePicture, FeatureRow, Features, PanelImage, Skipped
+from eqaudit.report import FeaturePicture, FeatureRow, Features, PanelImage, PooledFeature, Skipped
 from eqaudit.representations import Permutation, with_one_channel_dimension
 from eqaudit.transforms import act
 
@@ -22,6 +22,7 @@ MOST_PLANES = 16
 MOST_SIDE = 128
 """Cells on a side of a drawn map; a larger one is averaged down."""
 MOST_KERNELS = 16
+MOST_POOLED = 6
 KERNEL_DIMENSIONS = 4
 
 
@@ -55,6 +56,27 @@ def draw_features(model: AuditModel, image: torch.Tensor, name: str, setting: Se
     ]
     kernels = list(_kernels(model, {key[1] for key in still}))
     return Features(name, [layer.picture() for layer in drawn.values()], kernels, undrawn)
+
+
+def pool_features(model: AuditModel, image: torch.Tensor, name: str, setting: Setting) -> Features:
+    """Run one image (1, C, H, W), not windowed yet, and pool a few layers, evenly spread over the depth.
+
+    Of a layer that runs several times it is the first call.
+    """
+    shown = setting.space.window(image) if setting.resamples else image
+    found = [(key, held) for key, held in _features(model, shown, setting).items() if not key[2]]
+    places = torch.linspace(0, len(found) - 1, min(MOST_POOLED, len(found))).round().int().tolist()
+    source = PooledFeature("input", as_picture("x", shown[0]), as_picture("", shown[0].mean((1, 2))))
+    return Features(name, [], [], [], [source, *(_pool(*found[place]) for place in places)])
+
+
+def _pool(key: Key, held: Held) -> PooledFeature:
+    value = with_one_channel_dimension(held.value, spatial=held.spatial)[0].float()
+    if not held.spatial:
+        return PooledFeature(full_name(key), None, as_picture("", value))
+    return PooledFeature(
+        full_name(key), as_picture("", value.abs().mean(0)), as_picture("", value.mean((1, 2)))
+    )
 
 
 def _features(model: AuditModel, images: torch.Tensor, setting: Setting) -> dict[Key, Held]:

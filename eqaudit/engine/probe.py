@@ -76,7 +76,7 @@ def make_setting(model: AuditModel, choice: Choice, plan: AuditPlan) -> Setting:
     names = list(dict.fromkeys(feature.name for feature, _ in probe.layers))
     patterns = [pattern for pattern in plan.layers if pattern != NO_LAYERS]
     for pattern in patterns:
-        _find_layer(pattern, names, f"--layers {pattern!r} matches no layer")
+        _find_layer(pattern, names, f"the pattern {pattern!r} matches no layer")
 
     def keep(key: Key) -> bool:
         if key[0] == "output" or not plan.layers:

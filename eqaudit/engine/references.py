@@ -247,7 +247,8 @@ def judge(
     if setting.task is None:
         raise ValueError("there is no task")
     inside = None
-    if reference.spatial and not is_exact(action):
+    # At exact angles of a sweep too: what a turn loses, or the window hides, is compared at none.
+    if reference.spatial and setting.resamples:
         inside = setting.space.mask(setting.gating, *value.shape[-2:]).to(value.device)
     scene = Scene(
         action, setting.space.features, inside, setting.space.cells.get(setting.gating, 1.0), targets

@@ -83,7 +83,9 @@ def _draw_row(axes: Axes, quantity: Quantity, angles: Angles) -> None:
     tidy(axes)
     axes.set_ylabel(quantity.label, fontsize=9)
     describe_row(axes, f"{quantity.title}; {angles.title}")
-    axes.set_ylim(_bottom(quantity), 1.02)
+    bottom = _bottom(quantity)
+    # Room for a line at 1, but for no number above it.
+    axes.set_ylim(bottom, 1 + 0.05 * (1 - bottom))
     floors = angles.take({name: spread.floor for name, spread in quantity.spreads.items()})
     if np.isfinite(floors).any():
         values, edges = angles.cells(floors)
@@ -163,6 +165,11 @@ def _bottom(quantity: Quantity) -> float:
     least = min(values, default=0.0)
     if least < 0:
         return quantity.least - 0.02
+    return zoomed(least)
+
+
+def zoomed(least: float) -> float:
+    """Return where an axis of shares starts, whose least value is this."""
     return -0.02 if least < ZOOM else min(1 - 1.08 * (1 - least), 0.9)
 
 

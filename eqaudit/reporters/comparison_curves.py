@@ -14,7 +14,7 @@ from eqaudit.comparison import Comparison
 from eqaudit.pairing import Values, dice, values_of
 from eqaudit.report import ElementConsistency, ElementOverlap, Estimate, Report, Spread
 from eqaudit.reporters.angles import Angles, angle_rows
-from eqaudit.reporters.boxes import draw_boxes
+from eqaudit.reporters.boxes import draw_boxes, zoomed
 from eqaudit.reporters.comparison_figures import (
     compared_models,
     line_of,
@@ -87,7 +87,8 @@ def draw_curves(comparison: Comparison) -> Figure:
             look = (model.colour, model.marker, model.label, model.style)
             draw_curve(axes, angles, shown[label](model.report), *look)
         if label != "equivariance error":
-            axes.set_ylim(-0.02, 1.03)
+            bottom = zoomed(float(axes.dataLim.y0))
+            axes.set_ylim(bottom, 1 + 0.05 * (1 - bottom))
 
     figure = _draw_grid(comparison, list(shown), draw, 1.9)
     name_models(figure, [line_of(model) for model in models])

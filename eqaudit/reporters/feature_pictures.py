@@ -37,7 +37,8 @@ Tiles = Sequence[Sequence[Array | None]]
 def draw_features(report: Report, features: Features) -> Figure:
     """Draw a block for each layer: F(x), and for each turn F(T x), that turned back, and the difference.
 
-    The maps of a field share one scale, and its differences have that width: what cannot be seen is small.
+    The maps of a field share one scale, that of their middle, and its differences have that width: what
+    cannot be seen is small. Borders, and what lies outside of a disc window, may be off the scale.
     """
     columns = [_starts([1, *map(len, layer.fields)], TILE) for layer in features.layers]
     tops = [
@@ -62,9 +63,9 @@ def draw_kernels(report: Report, kernels: Sequence[PanelImage]) -> Figure:
     tops = [_starts([kernel.shape[0]], SMALL_TILE) for kernel in kernels]
     figure, blocks = _blocks(columns, tops, SMALL_TILE)
     for axes, kernel, lefts, rows in zip(blocks, kernels, columns, tops, strict=True):
-        weights = _array(kernel)
+        weights = read_array(kernel)
         reach = float(np.abs(np.nan_to_num(weights)).max()) or 1.0
-        tiles = [[_false_colours(part, -reach, reach, DIFFERENCES) for part in row] for row in weights]
+        tiles = [[false_colours(part, -reach, reach, DIFFERENCES) for part in row] for row in weights]
         _show(axes, tiles, lefts, rows, SMALL_TILE)
         axes.set_xticks([left + SMALL_TILE / 2 for left in lefts], map(str, range(len(lefts))), fontsize=7)
         axes.set_yticks([top + SMALL_TILE / 2 for top in rows], map(str, range(len(rows))), fontsize=7)
@@ -73,39 +74,47 @@ def draw_kernels(report: Report, kernels: Sequence[PanelImage]) -> Figure:
     return figure
 
 
-def _array(picture: PanelImage) -> Array:
+def read_array(picture: PanelImage) -> Array:
+    """Return the values of a picture in their shape."""
     return np.frombuffer(picture.values, dtype=np.float32).reshape(picture.shape)
 
 
 def _tiles(layer: FeaturePicture) -> Tiles:
     """Return the input, where the row has one, and the maps of each row."""
-    maps = [_array(row.maps) for row in layer.rows]
-    inputs = [None if row.image is None else _array(row.image) for row in layer.rows]
+    maps = [read_array(row.maps) for row in layer.rows]
+    inputs = [None if row.image is None else read_array(row.image) for row in layer.rows]
     dark, bright = finite_range([image for image in inputs if image is not None])
     tiles: list[list[Array | None]] = [
-        [None if image is None else _picture(image, dark, bright)] for image in inputs
+        [None if image is None else draw_image(image, dark, bright)] for image in inputs
     ]
     first = 0
     for field in layer.fields:
         planes = [part[first : first + len(field)] for part in maps]
         first += len(field)
         shown = [part for part, row in zip(planes, layer.rows, strict=True) if row.kind == "maps"]
-        low, high = finite_range(shown)
+        low, high = finite_range([_middle(part) for part in shown])
         reach = (high - low) / 2
         scales = {"maps": (low, high, MAPS), "difference": (-reach, reach, DIFFERENCES)}
         for row, strip, part in zip(layer.rows, tiles, planes, strict=True):
-            strip += [_false_colours(plane, *scales[row.kind]) for plane in part]
+            strip += [false_colours(plane, *scales[row.kind]) for plane in part]
     return tiles
 
 
-def _picture(image: Array, low: float, high: float) -> Array:
+def _middle(maps: Array) -> Array:
+    """Return what is left of maps (P, H, W) inside the square in the inscribed disc, less a tenth."""
+    down, right = (int(0.18 * side) for side in maps.shape[-2:])
+    return maps[:, down : maps.shape[-2] - down, right : maps.shape[-1] - right]
+
+
+def draw_image(image: Array, low: float, high: float) -> Array:
     """Return an image (C, H, W) in its colours, or its first channel in grey."""
     if len(image) == COLOURS:
         return as_colours(image, low, high)
-    return _false_colours(image[0], low, high, INPUTS)
+    return false_colours(image[0], low, high, INPUTS)
 
 
-def _false_colours(plane: Array, low: float, high: float, name: str) -> Array:
+def false_colours(plane: Array, low: float, high: float, name: str) -> Array:
+    """Return a map (H, W) in the colours of that name, (H, W, 3)."""
     scaled = np.clip((np.nan_to_num(plane) - low) / (high - low), 0, 1)
     colours: Array = mpl.colormaps[name](scaled)[..., :COLOURS].astype(np.float32)
     return colours
