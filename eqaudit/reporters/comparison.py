@@ -217,8 +217,13 @@ def _row(found: Difference) -> Iterator[str]:
         return
     yield SHORT[found.test.name]
     yield f"{found.test.greater}:{found.test.pairs - found.test.greater}"
-    yield f"{found.test.p:.2g}"
-    yield f"{found.test.p_holm:.2g}"
+    yield _probability(found.test.p)
+    yield _probability(found.test.p_holm)
+
+
+def _probability(value: float) -> str:
+    """Write a p-value; one that a float cannot hold is small, and never 0."""
+    return f"{value:.2g}" if value else "<1e-300"
 
 
 def _signed(value: float) -> str:
