@@ -483,11 +483,8 @@ def test_a_p_value_that_a_float_cannot_hold_is_not_shown_as_0() -> None:
     tested = next(part for part in found.differences if part.test is not None)
     small = msgspec.structs.replace(tested.test, p=0.0, p_holm=0.0)
     part = msgspec.structs.replace(tested, test=small)
-    row = next(
-        line
-        for line in render_comparison(msgspec.structs.replace(found, differences=[part]), Style()).splitlines()
-        if line.startswith(part.quantity)
-    )
+    table = render_comparison(msgspec.structs.replace(found, differences=[part]), Style())
+    row = next(line for line in table.splitlines() if line.startswith(part.quantity))
     assert row.split()[-2:] == ["<1e-300", "<1e-300"]
 
 

@@ -338,8 +338,18 @@ def test_the_published_orbit_network_is_exact_at_its_averaged_map_and_breaks_aft
 
 def test_trained_networks_hold_under_their_own_group() -> None:
     """Half precision of the kept weights takes nothing away; LeNet-5 holds nothing."""
+    names = ("lenet_z2", "lenet_p4", "lenet_p4m")
+    assert [holds(kept(name, "gcnn.py", DIGITS)) for name in names] == ["C1", "C4", "D4"]
     lenet5 = kept("lenet5", "existing.py", DIGITS)
     assert (holds(lenet5), lenet5.model.parameters) == ("C1", 767_426)
+
+
+def test_trained_equivariance_stops_where_the_group_convolutions_do() -> None:
+    """Plain from the first layer on, early p4 after three, p4 never."""
+    reports = [kept(name, "gcnn.py", DIGITS, "C4") for name in ("plain", "early_p4", "p4")]
+    breaking = [first_breaking_layer(report) for report in reports]
+    assert [layer and layer.name for layer in breaking] == ["plain1", "plain4", None]
+    assert [holds(report) for report in reports] == ["C1", "C1", "C4"]
 
 
 @pytest.mark.parametrize(
@@ -347,6 +357,7 @@ def test_trained_networks_hold_under_their_own_group() -> None:
     [
         ("lenet", {"digits.npz", "lenet.csv", "seen/kernels.png", "seen/features.png"}),
         ("orbit", {"patches.npz", "orbit.csv", "orbit/roc.png", "orbit/confidence.png"}),
+        ("groups", {"groups.csv", "groups/curves.png", "early_p4/per_class.png"}),
     ],
 )
 def test_a_study_runs_with_its_kept_weights(name: str, written: set[str], tmp_path: Path) -> None:
@@ -374,7 +385,7 @@ def test_a_study_is_trained_anew(tmp_path: Path) -> None:
     ended = run_study(out, "lenet", "--train", "--data-dir", str(tmp_path / "data"))
     assert ended.returncode == 0, ended.stderr
     report = from_json((out / "lenet.json").read_bytes(), "lenet.json")
-    assert report.model.sha256 == hashlib.sha256((out / "lenet5.pth").read_bytes()).hexdigest()
+    assert report.model.weights_sha256 == hashlib.sha256((out / "lenet5.pth").read_bytes()).hexdigest()
     assert (out / "training.txt").read_text().startswith("lenet5: 48 images to train, 12 held out")
     first = (out / "lenet5.pth").read_bytes()
     assert train.main(["lenet5", "--data-dir", str(tmp_path / "data"), "--out", str(tmp_path)]) == 0
@@ -398,7 +409,7 @@ def break_nuclei(folder: Path) -> None:
     ("name", "make", "said"),
     [
         ("lenet", Path.mkdir, "no file t10k-images-idx3-ubyte or t10k-images-idx3-ubyte.gz"),
-        ("lenet", break_digits, "train-images-idx3-ubyte: declares 60x28x28 bytes, holds 47,039"),
+        ("groups", break_digits, "train-images-idx3-ubyte: declares 60x28x28 bytes, holds 47,039"),
         ("orbit", Path.mkdir, "0 PNG images, expected at least 3"),
         ("orbit", break_nuclei, "1.png: image of uint8 and labels of 64x80 and 64x64, expected"),
     ],
