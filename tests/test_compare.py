@@ -481,6 +481,7 @@ def test_a_p_value_that_a_float_cannot_hold_is_not_shown_as_0() -> None:
     """Thousands of pairs that all lie on one side."""
     found = compare(classified(*TWO), classified(*TWO))
     tested = next(part for part in found.differences if part.test is not None)
+    assert tested.test is not None
     small = msgspec.structs.replace(tested.test, p=0.0, p_holm=0.0)
     part = msgspec.structs.replace(tested, test=small)
     table = render_comparison(msgspec.structs.replace(found, differences=[part]), Style())

@@ -27,7 +27,7 @@ sys.path.append(str(STUDIES))
 
 import train  # noqa: E402 - once its folder is known
 from _layers import GROUPS, GroupConv, Steered, Turns, initialised  # noqa: E402 - as above
-from datasets import load_patches  # noqa: E402 - as above
+from datasets import load_digits, load_patches  # noqa: E402 - as above
 from gcnn import all_cnn, early, lenet, resnet44, rotated_digits  # noqa: E402 - as above
 from se2 import resnet50, se2_cnn  # noqa: E402 - as above
 from train import TRAININGS  # noqa: E402 - as above
@@ -263,14 +263,24 @@ def run_study(folder: Path, *arguments: str) -> CompletedProcess[str]:
     )
 
 
-def write_digits(folder: Path, count: int) -> None:
+def write_digits(folder: Path, count: int, prefix: str = "train") -> None:
     """Write idx files of noise with labels, as MNIST has them."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     noise = np.random.default_rng(0).integers(0, 256, (count, 28, 28), np.uint8)
     labels = np.arange(count, dtype=np.uint8) % 10
     for name, array in (("images-idx3", noise), ("labels-idx1", labels)):
         header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-        (folder / f"train-{name}-ubyte").write_bytes(header + array.tobytes())
+        (folder / f"{prefix}-{name}-ubyte").write_bytes(header + array.tobytes())
+
+
+def test_digits_that_are_held_out_are_the_same_with_and_without_a_training_set(tmp_path: Path) -> None:
+    """Kept weights were trained on the rest of the test set."""
+    write_digits(tmp_path, 50, "t10k")
+    (part, _), (alone, _) = load_digits(tmp_path)
+    write_digits(tmp_path, 60)
+    (train, _), (held_out, _) = load_digits(tmp_path)
+    assert (len(part), len(train), len(alone)) == (40, 60, 10)
+    assert np.array_equal(held_out, alone)
 
 
 def write_nuclei(folder: Path, count: int) -> None:
