@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 from eqaudit.version import __version__
 
 if TYPE_CHECKING:
-    from eqaudit.api import assert_equivariant, audit
+    from eqaudit.api import assert_equivariant, audit, compare
+    from eqaudit.comparison import Comparison
     from eqaudit.errors import EqauditError
     from eqaudit.report import Report
 
-__all__ = ["EqauditError", "Report", "__version__", "assert_equivariant", "audit"]
+__all__ = ["Comparison", "EqauditError", "Report", "__version__", "assert_equivariant", "audit", "compare"]
 
 _HOMES = {
     "assert_equivariant": "eqaudit.api",
     "audit": "eqaudit.api",
+    "compare": "eqaudit.api",
+    "Comparison": "eqaudit.comparison",
     "EqauditError": "eqaudit.errors",
     "Report": "eqaudit.report",
 }

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from eqaudit import diagnosis, engine
+from eqaudit.comparing import Shape, audit_each, compare_reports
+from eqaudit.comparison import LETTERS, Comparison
 from eqaudit.data import Images, array_images, open_images
 from eqaudit.errors import UsageError
 from eqaudit.gate import Limits, judge
@@ -34,17 +39,21 @@ from eqaudit.plan import (
     parse_weights,
     require_exact_elements,
 )
-from eqaudit.report import Audited, Report
+from eqaudit.report import Report
 from eqaudit.reporters.terminal import render_failure
 
 SPACE, TASK = SpaceOptions(), TaskOptions()
+ModelSource = nn.Module | str | Path
+Array = NDArray[Any] | torch.Tensor
+JUDGING = {"max_error", "limits", "diagnose"}
+"""Options of `audit` that are of no use to a comparison."""
 
 
 def audit(
-    model: nn.Module | str | Path,
-    data: NDArray[Any] | torch.Tensor | str | Path = "builtin:photos",
+    model: ModelSource,
+    data: Array | str | Path = "builtin:photos",
     *,
-    targets: NDArray[Any] | torch.Tensor | None = None,
+    targets: Array | None = None,
     group: str = "D4",
     angles: str = "",
     mirror: bool = False,
@@ -129,15 +138,10 @@ def audit(
     """
     asked = tuple(parse_limit_expression(text, "limits") for text in limits)
     asked += shorthand_limits(max_error=max_error)
-    path = None if weights is None else str(weights)
-    spec = parse_weights(_spec_of(model), path, strict=strict_weights)
-    precision = None if dtype is None else parse_precision(str(dtype).removeprefix("torch."))
-    given = isinstance(data, (np.ndarray, torch.Tensor))
-    options = InputOptions(**inputs) if given else InputOptions(data=parse_data(str(data)), **inputs)
     plan = AuditPlan(
-        model=spec,
-        inputs=options,
-        run=RunOptions(device, dtype=precision),
+        model=_spec_of(model, weights, strict=strict_weights),
+        inputs=_input_options(data, inputs),
+        run=_run_options(device, dtype),
         group=parse_group(group),
         angles=parse_angles(angles) if angles else (),
         mirror=mirror,
@@ -152,28 +156,98 @@ def audit(
     )
     if diagnose:
         require_exact_elements(plan.group)
-    if targets is not None and not given:
-        raise UsageError("targets go with images in memory", "give --labels or --masks by InputOptions.truth")
-    truth = None if targets is None else np.asarray(targets)
-    images = array_images(np.asarray(data), options, truth) if given else open_images(options)
-    where = engine.choose_device(plan.run)
-    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        if isinstance(model, nn.Module):
-            audited = _audit_module(model, where, images, plan)
-        else:
-            audited = _run(load_model(spec, where), images, plan)
+    images = _open_images(data, targets, plan.inputs)
+    with _loaded(model, plan.model, plan.run) as loaded:
+        audited = engine.audit(loaded, images, plan, _silent, diagnosis.explain if diagnose else None)
     return judge(audited.report, Limits(asked))
 
 
-def _spec_of(model: nn.Module | str | Path) -> ModelSpec:
-    if isinstance(model, nn.Module):
-        return PythonObject(type(model).__module__, type(model).__name__, is_file=False)
-    return parse_model(str(model), [])
+def compare(
+    models: Mapping[str, ModelSource] | Sequence[ModelSource],
+    data: Array | str | Path = "builtin:photos",
+    *,
+    targets: Array | None = None,
+    task: TaskOptions = TASK,
+    weights: Sequence[str | Path | None] | None = None,
+    strict_weights: bool = True,
+    dtype: str | torch.dtype | None = None,
+    device: str = "cpu",
+    **options: Any,
+) -> Comparison:
+    """Audit models on the same images and test in pairs by how much they differ, as ``eqaudit compare`` does.
+
+    Parameters
+    ----------
+    models
+        Two to eight of what `audit` takes, which stay as they are; by names of yours, or under their own.
+    weights
+        A file of weights for each model, or None for one that has its own.
+    options
+        Of `audit`: ``group``, ``angles``, ``layers``, ``samples``, ... Limits are not for comparisons.
+
+    Returns
+    -------
+    Comparison
+        ``comparison.reports`` in the order of the models, ``comparison.differences`` between every two.
+
+    Raises
+    ------
+    EqauditError
+        A model or the images cannot be used, or a model cannot be given the images of the first; the text
+        names the model by its letter.
+
+    Examples
+    --------
+    >>> import eqaudit, torch
+    >>> blurs = {f"blur {size}": torch.nn.AvgPool2d(size, 1, size // 2) for size in (3, 5)}
+    >>> found = eqaudit.compare(blurs, torch.rand(16, 1, 8, 8), group="C4")
+    >>> [report.model.spec for report in found.reports]
+    ['blur 3', 'blur 5']
+    """
+    each = [*(models.values() if isinstance(models, Mapping) else models)]
+    if not 1 < len(each) <= len(LETTERS):
+        raise UsageError(f"compare takes 2 to {len(LETTERS)} models, not {len(each)}", "give a list of them")
+    if weights and len(weights) != len(each):
+        raise UsageError(
+            f"there are {len(weights)} weights and {len(each)} models", "give None for a model without"
+        )
+    if refused := options.keys() & JUDGING:
+        raise UsageError(f"a comparison takes no {', '.join(sorted(refused))}", "give it to eqaudit.audit")
+    files = weights or [None] * len(each)
+    specs = [_spec_of(model, file, strict=strict_weights) for model, file in zip(each, files, strict=True)]
+    own = [type(model).__name__ if isinstance(model, nn.Module) else str(model) for model in each]
+    names = list(models) if isinstance(models, Mapping) else own
+
+    def audit_model(place: int, shape: Shape | None) -> Report:
+        report = audit(
+            each[place],
+            data,
+            targets=targets,
+            task=task,
+            weights=files[place],
+            strict_weights=strict_weights,
+            dtype=dtype,
+            device=device,
+            **options | {"input_shape": shape},
+        )
+        return msgspec.structs.replace(report, model=msgspec.structs.replace(report.model, spec=names[place]))
+
+    reports = audit_each(names, options.get("input_shape"), audit_model)
+    given = {name: options[name] for name in InputOptions.__struct_fields__ if name in options}
+    inputs = _input_options(data, given | {"input_shape": reports[0].inputs.shape})
+    run = _run_options(device, dtype)
+    with ExitStack() as stack:
+        loaded = [
+            stack.enter_context(_loaded(model, spec, run)) for model, spec in zip(each, specs, strict=True)
+        ]
+        images = _open_images(data, targets, inputs)
+        timing = engine.time_loaded(loaded, images, inputs, run, _silent).models
+    return compare_reports(reports, task.threshold, timing, ())
 
 
 def assert_equivariant(
-    model: nn.Module | str | Path,
-    data: NDArray[Any] | torch.Tensor | str | Path = "builtin:photos",
+    model: ModelSource,
+    data: Array | str | Path = "builtin:photos",
     **options: Any,
 ) -> Report:
     """Audit a model, and fail a test where it does not pass; `audit` tells the options.
@@ -205,24 +279,54 @@ def assert_equivariant(
     return report
 
 
-def _audit_module(model: nn.Module, device: torch.device, images: Images, plan: AuditPlan) -> Audited:
-    name = type(model).__name__
-    weights = plan.model.weights if isinstance(plan.model, PythonObject) else None
-    if weights is not None:
-        model = copy_module(model, name)
-    home = next((weight.device for weight in model.parameters()), device)
-    # A frozen TorchScript module has no mode.
-    training = {module: module.training for module in model.modules() if hasattr(module, "training")}
-    try:
-        return _run(wrap_module(model, name, device, weights), images, plan)
-    finally:
-        model.to(home)
-        for module, mode in training.items():
-            module.training = mode
+def _spec_of(model: ModelSource, weights: str | Path | None, *, strict: bool) -> ModelSpec:
+    if isinstance(model, nn.Module):
+        spec: ModelSpec = PythonObject(type(model).__module__, type(model).__name__, is_file=False)
+    else:
+        spec = parse_model(str(model), [])
+    return parse_weights(spec, None if weights is None else str(weights), strict=strict)
 
 
-def _run(model: AuditModel, images: Images, plan: AuditPlan) -> Audited:
-    return engine.audit(model, images, plan, _silent, diagnosis.explain if plan.diagnose else None)
+def _input_options(data: Array | str | Path, inputs: Mapping[str, Any]) -> InputOptions:
+    if isinstance(data, (np.ndarray, torch.Tensor)):
+        return InputOptions(**inputs)
+    return InputOptions(data=parse_data(str(data)), **inputs)
+
+
+def _run_options(device: str, dtype: str | torch.dtype | None) -> RunOptions:
+    precision = None if dtype is None else parse_precision(str(dtype).removeprefix("torch."))
+    return RunOptions(device, dtype=precision)
+
+
+def _open_images(data: Array | str | Path, targets: Array | None, options: InputOptions) -> Images:
+    if isinstance(data, (np.ndarray, torch.Tensor)):
+        return array_images(np.asarray(data), options, None if targets is None else np.asarray(targets))
+    if targets is not None:
+        raise UsageError("targets go with images in memory", "give --labels or --masks by InputOptions.truth")
+    return open_images(options)
+
+
+@contextmanager
+def _loaded(model: ModelSource, spec: ModelSpec, run: RunOptions) -> Iterator[AuditModel]:
+    """Load a model, or lend a module: afterwards it is where and in the mode that it was."""
+    device = engine.choose_device(run)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        if not isinstance(model, nn.Module):
+            yield load_model(spec, device)
+            return
+        name = type(model).__name__
+        weights = spec.weights if isinstance(spec, PythonObject) else None
+        if weights is not None:
+            model = copy_module(model, name)
+        home = next((weight.device for weight in model.parameters()), device)
+        # A frozen TorchScript module has no mode.
+        training = {module: module.training for module in model.modules() if hasattr(module, "training")}
+        try:
+            yield wrap_module(model, name, device, weights)
+        finally:
+            model.to(home)
+            for module, mode in training.items():
+                module.training = mode
 
 
 def _silent(_stage: str, _done: int, _total: int) -> None:

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 
 from eqaudit.comparison import LETTERS, Comparison, Difference, PairedTest, Timing
-from eqaudit.errors import DataError
+from eqaudit.errors import DataError, EqauditError
+from eqaudit.gate import Limits, judge, unsound
 from eqaudit.hypotheses import holm, sign_test, signed_rank_test
 from eqaudit.pairing import (
     SAME_IMAGES,
@@ -61,7 +62,45 @@ QUANTITIES: Mapping[str, Quantity] = {
 """What is compared and tested, by name; beside it stands the AUC, an area, which no image has for itself."""
 
 
-def require_same_images(first: Report, other: Report, name: str) -> None:
+Shape = tuple[int, int, int]
+"""Channels, height and width of an image."""
+Audit = Callable[[int, Shape | None], Report | None]
+"""Audits a model, by its place, on images of a shape or, without one, of a shape that it takes.
+
+Of several processes only the first has a report.
+"""
+
+
+def audit_each(names: Sequence[str], shape: Shape | None, audit: Audit) -> list[Report]:
+    """Audit models one after the other: where no shape is asked for, all get the one that the first takes.
+
+    Nothing is judged but whether the numbers mean something.
+
+    Raises
+    ------
+    EqauditError
+        An audit cannot be made, or not on the images of the first; the error names the model.
+    """
+    reports: list[Report] = []
+    for letter, name in zip(LETTERS, names, strict=False):
+        taken = reports[0].inputs.shape if reports else shape
+        told = f", given images as model {LETTERS[0]} takes them" if reports and shape is None else ""
+        try:
+            report = audit(len(reports), taken)
+        except EqauditError as error:
+            error.message = f"model {letter} ({name}){told}: {error.message}"
+            raise
+        if report is None:
+            return []
+        if told:
+            inputs = msgspec.structs.replace(report.inputs, shape_reason=f"as for model {LETTERS[0]}")
+            report = msgspec.structs.replace(report, inputs=inputs)
+        reports.append(judge(report, Limits()))
+        _require_same_images(reports[0], report, letter)
+    return reports
+
+
+def _require_same_images(first: Report, other: Report, name: str) -> None:
     """Make sure that two models were shown the same; raises DataError, which names the second."""
     for what, was, now in differences(first, other, SAME_IMAGES):
         raise DataError(
@@ -73,7 +112,7 @@ def require_same_images(first: Report, other: Report, name: str) -> None:
 def compare_reports(
     reports: Sequence[Report], threshold: float, timing: Sequence[Timing], warnings: Sequence[str]
 ) -> Comparison:
-    """Compare every two of at least two reports on the same images.
+    """Compare every two of at least two reports on the same images; of their checks only failures are told.
 
     Raises
     ------
@@ -81,18 +120,23 @@ def compare_reports(
         A report is on other images than the first.
     """
     for place, report in enumerate(reports[1:], start=1):
-        require_same_images(reports[0], report, LETTERS[place])
+        _require_same_images(reports[0], report, LETTERS[place])
     found = [
         difference
         for pair in combinations(range(len(reports)), 2)
         for difference in _differences(reports, pair)
     ]
+    failed = [
+        f"model {letter}: {check.reason}"
+        for letter, report in zip(LETTERS, reports, strict=False)
+        for check in unsound(report.gate)
+    ]
     return Comparison(
-        reports=list(reports),
+        reports=[msgspec.structs.replace(report, gate=None) for report in reports],
         differences=_corrected(found),
         threshold=threshold,
         timing=list(timing),
-        warnings=list(warnings),
+        warnings=[*failed, *warnings],
     )
 
 

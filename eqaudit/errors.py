@@ -40,6 +40,10 @@ class EqauditError(Exception):
         self.message = message
         self.hint = hint
 
+    def __str__(self) -> str:
+        """Return the message, with what callers have added to it."""
+        return self.message
+
 
 class UsageError(EqauditError):
     """The request itself is wrong: an option, a spec, a pattern, an output path."""

@@ -38,6 +38,11 @@ class Limits(msgspec.Struct, frozen=True):
     judged: bool = True
 
 
+def unsound(gate: Gate | None) -> list[GateCheck]:
+    """Return what failed of the checks without which numbers mean nothing."""
+    return [check for check in gate.checks if check.name in SOUND and not check.passed] if gate else []
+
+
 def judge(report: Report, limits: Limits) -> Report:
     """Return the report with its verdict and gate.
 

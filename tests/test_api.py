@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import eqaudit
-from eqaudit.errors import ModelError, UsageError
+from eqaudit.errors import EqauditError, ModelError, UsageError
 from eqaudit.report import Report
 
 SOURCE = """
@@ -153,3 +153,47 @@ def test_what_cannot_be_done_is_said(weights: Path) -> None:
     with pytest.raises(UsageError, match="no precision 'int8'") as usage:
         audit(module, dtype=torch.int8)
     assert "bfloat16" in usage.value.hint
+
+
+def test_modules_are_compared_by_names_and_stay_as_they_are(
+    unchanged: Callable[[nn.Module], Callable[[], bool]], weights: Path
+) -> None:
+    """One audit of each on the same images, with its weights, and the differences between every two."""
+    models = {"free": network(1).train(), "exact": isotropic().train(), "loaded": network(3)}
+    same = [unchanged(model) for model in models.values()]
+    found = eqaudit.compare(models, NOISE, group="C4", weights=[None, None, weights])
+    assert [(report.model.spec, holds(report)) for report in found.reports] == [
+        ("free", "C1"),
+        ("exact", "C4"),
+        ("loaded", "C4"),
+    ]
+    alone = audit(isotropic())
+    assert found.reports[1].outputs == alone.outputs
+    errors = [part for part in found.differences if part.quantity == "error, moved"]
+    assert [(part.first, part.second) for part in errors] == [(0, 1), (0, 2), (1, 2)]
+    assert [time.batch for time in found.timing] == [8, 8, 8]
+    assert all(check() for check in same)
+
+
+def test_files_are_compared_with_modules() -> None:
+    """The first says which images all get."""
+    folder = Path(__file__).parents[1] / "fixtures" / "models"
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    found = eqaudit.compare([folder / "standard_cnn.pt", pooled], samples=4, layers=("none",))
+    assert [report.model.spec for report in found.reports] == [str(folder / "standard_cnn.pt"), "Sequential"]
+    assert found.reports[1].inputs.shape_reason == "as for model A"
+    assert [holds(report) for report in found.reports] == ["C1", "D4"]
+
+
+def test_what_cannot_be_compared_is_said(weights: Path) -> None:
+    """One model, weights of too few, limits, and a model that does not take what the first does."""
+    one = network(1)
+    for models, options, said in (
+        ([one], {}, "2 to 8 models, not 1"),
+        ([one, one], {"weights": [weights]}, "1 weights and 2 models"),
+        ([one, one], {"limits": ("output.error < 1",), "max_error": 0.1}, "takes no limits, max_error"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            eqaudit.compare(models, NOISE, **options)
+    with pytest.raises(EqauditError, match=r"model B \(grey\), given images as model A takes them: "):
+        eqaudit.compare({"colour": one, "grey": nn.Conv2d(1, 2, 3)}, NOISE)

@@ -498,6 +498,18 @@ def test_hostile_names_reach_terminal_and_rows_as_text() -> None:
     assert {row[1][:2] for row in rows[1:]} == {"$a", "'="}
 
 
+def test_a_p_value_that_a_float_cannot_hold_is_not_shown_as_0() -> None:
+    """Thousands of pairs that all lie on one side."""
+    found = compare(classified(*TWO), classified(*TWO))
+    tested = next(part for part in found.differences if part.test is not None)
+    assert tested.test is not None
+    small = msgspec.structs.replace(tested.test, p=0.0, p_holm=0.0)
+    part = msgspec.structs.replace(tested, test=small)
+    table = render_comparison(msgspec.structs.replace(found, differences=[part]), Style())
+    row = next(line for line in table.splitlines() if line.startswith(part.quantity))
+    assert row.split()[-2:] == ["<1e-300", "<1e-300"]
+
+
 def test_a_class_that_a_resample_lacks_is_left_out_of_its_auc() -> None:
     """Few images of many classes still give an interval; the area is the mean over classes."""
     random = np.random.default_rng(0)

@@ -1,5 +1,6 @@
 """The networks of published studies: their sizes, and what holds of them at random weights."""
 
+import hashlib
 import importlib
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 from skimage.io import imsave
 from torch import Tensor, nn
@@ -18,16 +20,19 @@ from torch import Tensor, nn
 import eqaudit
 from eqaudit import engine
 from eqaudit.plan import AuditPlan, InputOptions, PythonObject, parse_angles
-from eqaudit.report import Layer, Report
+from eqaudit.report import Layer, Report, from_json
 from eqaudit.reporters.base import first_breaking_layer
 
 STUDIES = Path(__file__).parents[1] / "fixtures" / "studies"
 sys.path.append(str(STUDIES))
 
-from _layers import GROUPS, GroupConv, Steered, Turns, initialised  # noqa: E402 - once its folder is known
+import train  # noqa: E402 - once its folder is known
+from _layers import GROUPS, GroupConv, Steered, Turns, initialised  # noqa: E402 - as above
+from datasets import load_digits, load_patches  # noqa: E402 - as above
 from gcnn import all_cnn, early, lenet, resnet44, rotated_digits  # noqa: E402 - as above
 from nuclei import cut, read_pairs  # noqa: E402 - as above
 from se2 import resnet50, se2_cnn  # noqa: E402 - as above
+from train import TRAININGS  # noqa: E402 - as above
 from unets import unet_p4, unet_plain, unet_se2, unet_steerable  # noqa: E402 - as above
 
 ROUNDING = 1e-12  # of features near 1, in float64
@@ -376,54 +381,184 @@ def run_study(folder: Path, *arguments: str) -> CompletedProcess[str]:
     )
 
 
-def write_digits(folder: Path, count: int) -> None:
+def write_digits(folder: Path, count: int, prefix: str = "train") -> None:
     """Write idx files of noise with labels, as MNIST has them."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     noise = np.random.default_rng(0).integers(0, 256, (count, 28, 28), np.uint8)
     labels = np.arange(count, dtype=np.uint8) % 10
     for name, array in (("images-idx3", noise), ("labels-idx1", labels)):
         header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-        (folder / f"train-{name}-ubyte").write_bytes(header + array.tobytes())
+        (folder / f"{prefix}-{name}-ubyte").write_bytes(header + array.tobytes())
 
 
-def test_the_study_of_lenet_trains_audits_and_compares(tmp_path: Path) -> None:
-    """From idx files to tables, curves and the published figure beside ours."""
-    write_digits(tmp_path / "mnist", 60)
-    out = tmp_path / "out"
-    ended = run_study(out, "lenet", "--train", "--data-dir", str(tmp_path / "mnist"))
-    assert ended.returncode == 0, ended.stderr
-    comparison = (out / "comparison.md").read_text()
-    assert comparison in ended.stdout
-    rows = [line for line in comparison.splitlines() if line.startswith("| right")]
-    assert [row.count(" % |") for row in rows] == [1, 1, 1, 1]
-    assert "99.05 %" in rows[0]
-    assert "Not matched: " in comparison
-    assert {"lenet.pt", "lenet.json", "lenet.txt", "lenet.csv", "training.txt"} <= {
-        path.name for path in out.iterdir()
-    }
-    assert list((out / "lenet").glob("*.png"))
+def test_digits_that_are_held_out_are_the_same_with_and_without_a_training_set(tmp_path: Path) -> None:
+    """Kept weights were trained on the rest of the test set."""
+    write_digits(tmp_path, 50, "t10k")
+    (part, _), (alone, _) = load_digits(tmp_path)
+    write_digits(tmp_path, 60)
+    (train, _), (held_out, _) = load_digits(tmp_path)
+    assert (len(part), len(train), len(alone)) == (40, 60, 10)
+    assert np.array_equal(held_out, alone)
 
 
-def test_a_study_whose_model_was_not_trained_says_so(tmp_path: Path) -> None:
-    """One line, and what to do."""
-    ended = run_study(tmp_path / "out", "lenet")
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("fixtures.studies: error: no lenet.pt and lenet.test.npz in ")
-    assert "--train" in ended.stderr
+def write_squares(folder: Path, count: int) -> None:
+    """Write pictures with two bright squares each; the blue of a picture says which one it is."""
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for number in range(count):
+        labels = np.zeros((64, 80), np.uint16)
+        for mark in (1, 2):
+            row, column = random.integers(10, 40, 2)
+            labels[row : row + 12, column : column + 12] = mark
+        picture = np.stack([np.where(labels > 0, 200, 20), 30 + 0 * labels, number + 0 * labels], axis=-1)
+        Image.fromarray(picture.astype(np.uint8)).save(folder / "images" / f"{number}.png")
+        Image.fromarray(labels).save(folder / "labels" / f"{number}.png")
 
 
-def test_a_study_without_its_data_says_so(tmp_path: Path) -> None:
-    """One line, and what to do."""
-    ended = run_study(tmp_path / "out", "unets")
-    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
-    assert "--data-dir" in ended.stderr
+def test_patches_are_balanced_split_by_image_and_labelled_by_their_centre(tmp_path: Path) -> None:
+    """And cut in the same way every time."""
+    write_squares(tmp_path, 7)
+    parts, again = load_patches(tmp_path), load_patches(tmp_path)
+    seen = []
+    for (images, labels), (same, _) in zip(parts, again, strict=True):
+        assert images.shape[1:] == (32, 32, 3)
+        assert labels.mean() == 0.5
+        assert (images[:, 16, 16, 0] == np.where(labels, 200, 20)).all()
+        assert (images == same).all()
+        seen.append(set(images[:, 0, 0, 2].tolist()))
+    assert [len(images) for images in seen] == [5, 2]
+    assert not seen[0] & seen[1]
+
+
+def kept(name: str, factory: str, data: NDArray[np.float32], group: str = "D4") -> Report:
+    """Return the audit of a network of a study with its kept weights."""
+    return eqaudit.audit(
+        f"{STUDIES / factory}:{name}", data, group=group, weights=STUDIES / "weights" / f"{name}.pth"
+    )
+
+
+PATCHES = np.random.default_rng(0).random((FEW, 3, 32, 32), dtype=np.float32)
+DIGITS = np.random.default_rng(0).random((FEW, 1, 28, 28), dtype=np.float32)
+
+
+def test_kept_weights_are_small_and_of_networks_of_the_studies() -> None:
+    """Below 2 MB each; those of the patches below 2.5 MB together."""
+    sizes = {path.stem: path.stat().st_size for path in (STUDIES / "weights").glob("*.pth")}
+    assert set(TRAININGS) <= set(sizes)
+    assert max(sizes.values()) < 2e6
+    assert sum(sizes[name] for name in ("standard_cnn", "orbit_cnn_published", "orbit_cnn")) < 2.5e6
+
+
+def test_the_published_orbit_network_is_exact_at_its_averaged_map_and_breaks_after_it() -> None:
+    """Trained: its map turns with the image, its output does not stay; averaged at the output it does."""
+    published = kept("orbit_cnn_published", "existing.py", PATCHES)
+    assert {error.class_ for error in layer_of(published, "average").errors} == {"exact"}
+    # Flattened, the cells of the maps still change places; the first weights of their own break them.
+    breaking = first_breaking_layer(published)
+    assert breaking is not None
+    assert breaking.name == "classifier.fc1"
+    assert max(error.trivial_error or 0 for error in layer_of(published, "flatten").errors) > 0.1
+    assert (holds(published), published.model.parameters) == ("C1", 170_514)
+    assert holds(kept("orbit_cnn", "existing.py", PATCHES)) == "D4"
+    assert holds(kept("standard_cnn", "existing.py", PATCHES)) == "C1"
+
+
+def test_trained_networks_hold_under_their_own_group() -> None:
+    """Half precision of the kept weights takes nothing away; LeNet-5 holds nothing."""
+    names = ("lenet_z2", "lenet_p4", "lenet_p4m")
+    assert [holds(kept(name, "gcnn.py", DIGITS)) for name in names] == ["C1", "C4", "D4"]
+    lenet5 = kept("lenet5", "existing.py", DIGITS)
+    assert (holds(lenet5), lenet5.model.parameters) == ("C1", 767_426)
+
+
+def test_trained_equivariance_stops_where_the_group_convolutions_do() -> None:
+    """Plain from the first layer on, early p4 after three, p4 never."""
+    reports = [kept(name, "gcnn.py", DIGITS, "C4") for name in ("plain", "early_p4", "p4")]
+    breaking = [first_breaking_layer(report) for report in reports]
+    assert [layer and layer.name for layer in breaking] == ["plain1", "plain4", None]
+    assert [holds(report) for report in reports] == ["C1", "C1", "C4"]
 
 
 @pytest.mark.parametrize(
-    "arguments", [("lenet", "--train"), ("unets", "--train"), ("sizes", "--train"), ("nothing",)]
+    ("name", "written"),
+    [
+        ("lenet", {"digits.npz", "lenet.csv", "seen/kernels.png", "seen/features.png"}),
+        ("orbit", {"patches.npz", "orbit.csv", "orbit/roc.png", "orbit/confidence.png"}),
+        ("groups", {"groups.csv", "groups/curves.png", "early_p4/per_class.png"}),
+    ],
+)
+def test_a_study_runs_with_its_kept_weights(name: str, written: set[str], tmp_path: Path) -> None:
+    """From the files of a data set to tables, pictures, and the published figure beside ours."""
+    if name == "orbit":
+        write_squares(tmp_path / "data", 3)
+    else:
+        write_digits(tmp_path / "data", 60)
+    out = tmp_path / "out"
+    ended = run_study(out, name, "--data-dir", str(tmp_path / "data"))
+    assert ended.returncode == 0, ended.stderr
+    comparison = (out / "comparison.md").read_text()
+    assert comparison in ended.stdout
+    rows = [line.split(" | ") for line in comparison.splitlines() if line.startswith("| ")]
+    assert len(rows) > 8
+    assert all(any(sign.isdigit() for sign in row[2]) or "break" in row[2] for row in rows[1:])
+    assert "Not matched: " in comparison
+    assert all((out / path).is_file() for path in written)
+
+
+def test_a_study_is_trained_anew(tmp_path: Path) -> None:
+    """The weights are written beside what they give, and used; training twice gives the same."""
+    write_digits(tmp_path / "data", 60)
+    out = tmp_path / "out"
+    ended = run_study(out, "lenet", "--train", "--data-dir", str(tmp_path / "data"))
+    assert ended.returncode == 0, ended.stderr
+    report = from_json((out / "lenet.json").read_bytes(), "lenet.json")
+    assert report.model.weights_sha256 == hashlib.sha256((out / "lenet5.pth").read_bytes()).hexdigest()
+    assert (out / "training.txt").read_text().startswith("lenet5: 48 images to train, 12 held out")
+    first = (out / "lenet5.pth").read_bytes()
+    assert train.main(["lenet5", "--data-dir", str(tmp_path / "data"), "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "lenet5.pth").read_bytes() == first
+
+
+def break_digits(folder: Path) -> None:
+    """Cut a file of digits short."""
+    write_digits(folder, 60)
+    path = folder / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def break_nuclei(folder: Path) -> None:
+    """Make the labels of a picture smaller."""
+    write_squares(folder, 3)
+    Image.fromarray(np.zeros((64, 64), np.uint16)).save(folder / "labels" / "1.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "said"),
+    [
+        ("lenet", Path.mkdir, "no file t10k-images-idx3-ubyte or t10k-images-idx3-ubyte.gz"),
+        ("groups", break_digits, "train-images-idx3-ubyte: declares 60x28x28 bytes, holds 47,039"),
+        ("orbit", Path.mkdir, "0 PNG images, expected at least 3"),
+        ("orbit", break_nuclei, "1.png: image of uint8 and labels of 64x80 and 64x64, expected"),
+    ],
+)
+def test_a_folder_without_the_data_is_one_line(
+    name: str, make: Callable[[Path], None], said: str, tmp_path: Path
+) -> None:
+    """It names the file, what was expected and what was found; the same when training."""
+    make(tmp_path / "data")
+    ended = run_study(tmp_path / "out", name, "--data-dir", str(tmp_path / "data"))
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"fixtures.studies: error: {tmp_path / 'data'}")
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    "arguments", [("lenet",), ("lenet", "--train"), ("unets",), ("sizes", "--train"), ("nothing",)]
 )
 def test_options_of_a_study_that_contradict_each_other_are_refused(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """No data to train on, nothing to train, no such study."""
+    """No data, nothing to train, no such study."""
     assert run_study(tmp_path, *arguments).returncode == 2

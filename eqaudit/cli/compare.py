@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -40,7 +39,6 @@ from eqaudit.cli.output import (
 from eqaudit.cli.progress import model_output, progress_bar
 from eqaudit.comparison import LETTERS, Comparison, Timing
 from eqaudit.errors import EqauditError, ExitCode, UsageError
-from eqaudit.gate import SOUND, Limits, judge
 from eqaudit.plan import (
     NO_LAYERS,
     AuditPlan,
@@ -54,7 +52,6 @@ from eqaudit.plan import (
     parse_weights,
 )
 from eqaudit.report import Features, Report, replace_text, to_json
-from eqaudit.reporters.base import gate_checks
 from eqaudit.reporters.comparison import render_comparison
 from eqaudit.reporters.csv_table import comparison_csv
 from eqaudit.reporters.escape import hide_home
@@ -227,58 +224,38 @@ def _measure(
     The features of each model are added to those that are given.
     """
     # Imported late: numpy and scipy.
-    from eqaudit.comparing import compare_reports, require_same_images  # noqa: PLC0415
+    from eqaudit.comparing import audit_each, compare_reports  # noqa: PLC0415
 
-    reports: list[Report] = []
-    notes: list[str] = []
-    shape = ""
     with progress_bar(quiet=quiet) as on_progress, model_output(verbose=run.verbose) as on_output:
-        for letter, spec in zip(LETTERS, specs, strict=False):
-            with _named(f"{letter} ({spec}){shape}"):
-                asked = msgspec.structs.replace(plan, model=spec)
-                audited = run_audit(asked, run.timeout, _of_model(letter, on_progress), on_output)
+
+        def audit(place: int, shape: tuple[int, int, int] | None) -> Report | None:
+            inputs = msgspec.structs.replace(plan.inputs, input_shape=shape)
+            asked = msgspec.structs.replace(plan, model=specs[place], inputs=inputs)
+            audited = run_audit(asked, run.timeout, _of_model(LETTERS[place], on_progress), on_output)
             if audited is None:
                 return None
-            features += [] if audited.features is None else [audited.features]
-            report = replace_text(audited.report, hide_home)
-            if shape:
-                shown = msgspec.structs.replace(report.inputs, shape_reason=f"as for model {LETTERS[0]}")
-                report = msgspec.structs.replace(report, inputs=shown)
-            # Nothing is judged, but numbers that mean nothing are told.
-            judged = judge(report, Limits())
-            unsound = [check for check in gate_checks(judged) if check.name in SOUND and not check.passed]
-            notes += [f"model {letter}: {check.reason}" for check in unsound]
-            reports.append(msgspec.structs.replace(judged, gate=None))
-            require_same_images(reports[0], report, letter)
-            if len(reports) == 1:
-                # What one model takes the others must take: no other shape would give the same images.
-                inputs = msgspec.structs.replace(plan.inputs, input_shape=report.inputs.shape)
-                shape = "" if plan.inputs.input_shape else f", given images as model {letter} takes them"
-                plan = msgspec.structs.replace(plan, inputs=inputs)
-        timing, failure = _time(plan, specs, run, on_progress, on_output)
-    return compare_reports(reports, plan.task.threshold, timing, notes + failure)
+            features.extend([] if audited.features is None else [audited.features])
+            return replace_text(audited.report, hide_home)
+
+        reports = audit_each([str(spec) for spec in specs], plan.inputs.input_shape, audit)
+        if not reports:
+            return None
+        inputs = msgspec.structs.replace(plan.inputs, input_shape=reports[0].inputs.shape)
+        timing, failure = _time(
+            TimingPlan(tuple(specs), inputs, plan.run), run.timeout, on_progress, on_output
+        )
+    return compare_reports(reports, plan.task.threshold, timing, failure)
 
 
 def _time(
-    plan: AuditPlan, specs: Sequence[ModelSpec], run: RunFlags, on_progress: OnProgress, on_output: OnOutput
+    plan: TimingPlan, timeout: float, on_progress: OnProgress, on_output: OnOutput
 ) -> tuple[list[Timing], list[str]]:
     """Time all models in one process; a failure costs no more than the times."""
-    timed = TimingPlan(tuple(specs), plan.inputs, plan.run)
     try:
-        return run_timing(timed, run.timeout, on_progress, on_output).models, []
+        return run_timing(plan, timeout, on_progress, on_output).models, []
     except EqauditError as error:
         return [], [hide_home(f"forward times were not measured: {error.message}")]
 
 
 def _of_model(letter: str, on_progress: OnProgress) -> OnProgress:
     return lambda event: on_progress(msgspec.structs.replace(event, stage=f"{letter}: {event.stage}"))
-
-
-@contextlib.contextmanager
-def _named(model: str) -> Iterator[None]:
-    """Say in an error which of the models it is about."""
-    try:
-        yield
-    except EqauditError as error:
-        error.message = f"model {model}: {error.message}"
-        raise

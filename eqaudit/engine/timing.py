@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from eqaudit.comparison import Timing, Timings
-from eqaudit.data import open_images
+from eqaudit.data import Images, open_images
 from eqaudit.engine.audit import choose_device
 from eqaudit.engine.base import Progress, as_tensor
 from eqaudit.engine.precision import convert, set_tf32
 from eqaudit.errors import ModelError
 from eqaudit.loader import AuditModel, load_model
-from eqaudit.plan import TimingPlan
+from eqaudit.plan import InputOptions, RunOptions, TimingPlan
 
 LEAST_ROUNDS, MOST_ROUNDS = 5, 51
 SECONDS = 10.0
@@ -23,6 +23,16 @@ SECONDS = 10.0
 
 
 def time_models(plan: TimingPlan, progress: Progress) -> Timings:
+    """Load models and images, and run each model in rounds; raises EqauditError as `time_loaded` does."""
+    device = choose_device(plan.run)
+    progress("loading", 0, 0)
+    models = [load_model(spec, device) for spec in plan.models]
+    return time_loaded(models, open_images(plan.inputs), plan.inputs, plan.run, progress)
+
+
+def time_loaded(
+    models: Sequence[AuditModel], images: Images, inputs: InputOptions, run: RunOptions, progress: Progress
+) -> Timings:
     """Run each model on the first batch, in rounds that each begin with another one, after one that warms up.
 
     A model that takes one batch size only gets the batch cut or filled up to it.
@@ -32,18 +42,15 @@ def time_models(plan: TimingPlan, progress: Progress) -> Timings:
     EqauditError
         A model or the images cannot be used, or a model raises.
     """
-    device = choose_device(plan.run)
-    set_tf32(plan.run)
-    progress("loading", 0, 0)
-    images = open_images(plan.inputs)
-    loaded = [convert(load_model(spec, device), images, plan.inputs, plan.run) for spec in plan.models]
-    dataset = images.prepare(loaded[0][1].shape)
-    first = as_tensor(next(dataset.batches(plan.inputs.batch_size)).images)
-    batches = [_fitted(first, choice.fixed_batch) for _, choice in loaded]
-    models = [model for model, _ in loaded]
-    for model, batch in zip(models, batches, strict=True):
+    set_tf32(run)
+    converted = [convert(model, images, inputs, run) for model in models]
+    dataset = images.prepare(converted[0][1].shape)
+    first = as_tensor(next(dataset.batches(inputs.batch_size)).images)
+    batches = [_fitted(first, choice.fixed_batch) for _, choice in converted]
+    timed = [model for model, _ in converted]
+    for model, batch in zip(timed, batches, strict=True):
         model.run(batch)
-    rounds = _rounds(models, batches, progress)
+    rounds = _rounds(timed, batches, progress)
     return Timings(
         [
             _timing(column, len(batch))

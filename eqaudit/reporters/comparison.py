@@ -61,7 +61,7 @@ def _side_by_side(comparison: Comparison) -> Table:
     rows: list[tuple[str, list[str]]] = []
     if comparison.timing:
         rows.append(
-            ("ms for an image", [_number(1000 * part.median / part.batch) for part in comparison.timing])
+            ("ms for an image", [f"{1000 * part.median / part.batch:.3g}" for part in comparison.timing])
         )
     rows += [(label, [read(report) for report in comparison.reports]) for label, read in ROWS.items()]
     for label, cells in rows:
@@ -81,8 +81,8 @@ def _letters(reports: Sequence[Report]) -> list[str]:
     return list(LETTERS[: len(reports)])
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+def _decimal(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -163,13 +163,13 @@ ROWS: dict[str, Reader] = {
         if report.predictions and report.predictions.worst_accuracy
         else None
     ),
-    "AUC": lambda report: _number(_unmoved(lambda row: row.auc)(report)),
-    "AUC, moved": lambda report: _number(_moved(lambda row: row.auc)(report)),
-    "truth Dice": lambda report: _number(
+    "AUC": lambda report: _decimal(_unmoved(lambda row: row.auc)(report)),
+    "AUC, moved": lambda report: _decimal(_moved(lambda row: row.auc)(report)),
+    "truth Dice": lambda report: _decimal(
         _truth_dice(report.segmentation.unmoved if report.segmentation else None)
     ),
-    "truth Dice, moved": lambda report: _number(_mean([_truth_dice(row) for row in _overlaps(report)])),
-    "Dice, moved": lambda report: _number(_mean([row.dice.mean for row in _overlaps(report)])),
+    "truth Dice, moved": lambda report: _decimal(_mean([_truth_dice(row) for row in _overlaps(report)])),
+    "Dice, moved": lambda report: _decimal(_mean([row.dice.mean for row in _overlaps(report)])),
 }
 """What stands beside each other, row by row; what no model has is left out."""
 
@@ -217,8 +217,13 @@ def _row(found: Difference) -> Iterator[str]:
         return
     yield SHORT[found.test.name]
     yield f"{found.test.greater}:{found.test.pairs - found.test.greater}"
-    yield f"{found.test.p:.2g}"
-    yield f"{found.test.p_holm:.2g}"
+    yield _probability(found.test.p)
+    yield _probability(found.test.p_holm)
+
+
+def _probability(value: float) -> str:
+    """Write a p-value; one that a float cannot hold is small, and never 0."""
+    return f"{value:.2g}" if value else "<1e-300"
 
 
 def _signed(value: float) -> str:

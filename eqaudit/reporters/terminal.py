@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from eqaudit.gate import GROUP_HOLDS, SOUND
+from eqaudit.gate import GROUP_HOLDS, SOUND, unsound
 from eqaudit.groups import IDENTITY, Group
 from eqaudit.holding import NOTHING, describe_ranges, holding_groups, turns_channels
 from eqaudit.plan import AUTO, AUTO_GROUPS
@@ -215,14 +215,9 @@ def _short(name: str) -> str:
 
 def _conclusion(report: Report) -> RenderableType:
     lines = [report.verdict.sentence if report.verdict else ""]
-    if report.gate is None or _sound(report.gate):
+    if not unsound(report.gate):
         lines += _details(report)
     return Text("\n".join(show(line) for line in lines))
-
-
-def _sound(gate: Gate) -> bool:
-    """Return whether the output is finite, deterministic and not degenerate: else numbers say nothing."""
-    return all(check.passed for check in gate.checks if check.name in SOUND)
 
 
 def _details(report: Report) -> Iterator[str]:
@@ -313,7 +308,7 @@ def _reason(check: GateCheck) -> str:
 
 def _hints(report: Report, gate: Gate) -> list[str]:
     ending = "to see numbers without judging add --no-gate" if is_judged(report) else "not judged: --no-gate"
-    if not _sound(gate):
+    if unsound(gate):
         return [ending]  # no limit would help
     if all(check.passed for check in gate.checks if check.name == GROUP_HOLDS):
         return [ending]
