@@ -23,6 +23,7 @@ WORDS = {
     "averaged output": "the output averaged over all moved inputs, moved back: exact, at one run for each",
     "breaking layer": "a layer whose local error is more than rounding",
     "error without": "the error of the output in an experiment that takes one cause away",
+    "Lie derivative": "how fast the error grows as the image starts to turn (per radian), or to shift",
     "local error": "the equivariance error of a layer that is given exact inputs: what it adds itself",
     "removed": "the share of the error that goes with a cause: 1 - error without / error",
     "share": "the square of a local error, of the sum of those of all layers",

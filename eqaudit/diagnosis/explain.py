@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import torch
 
 from eqaudit.diagnosis.base import Rule, Scene, Suspect
+from eqaudit.diagnosis.lie import lie_derivatives
 from eqaudit.diagnosis.network import Network
 from eqaudit.diagnosis.rules import RULES
 from eqaudit.diagnosis.sizes import fitting_sizes
 from eqaudit.diagnosis.steps import relative_error
 from eqaudit.engine import Run
-from eqaudit.engine.base import Progress, on_device
+from eqaudit.engine.base import Key, Progress, on_device
 from eqaudit.engine.preparation import prepare
 from eqaudit.engine.probe import make_setting
 from eqaudit.errors import EqauditError, ModelError
@@ -23,7 +24,7 @@ from eqaudit.glossary import CAUSES
 from eqaudit.groups import Element
 from eqaudit.loader import AuditModel, Conduct, describe, with_operations
 from eqaudit.plan import exact_group
-from eqaudit.report import Averaging, CauseFound, Diagnosis, LocalError, Report
+from eqaudit.report import Averaging, CauseFound, Diagnosis, LieDerivative, LocalError, Report
 
 IMAGES = 4
 MOST_SYMMETRISED = 5
@@ -40,7 +41,8 @@ def explain(run: Run, report: Report, progress: Progress) -> Diagnosis:
     try:
         if reason is None:
             progress("diagnosing", 0, 0)
-            return _diagnose(run, report, progress)
+            with torch.no_grad():
+                return _diagnose(run, report, progress)
     except (EqauditError, RuntimeError) as error:
         # What was measured before is no less true.
         reason = f"the model cannot be diagnosed: {describe(error)}"
@@ -56,6 +58,7 @@ def _diagnose(run: Run, report: Report, progress: Progress) -> Diagnosis:
         element, error = _worst(network)  # the output may have taken another action
     scene = Scene(network, run, report, element, error)
     causes = _rank(_causes(scene), scene)
+    lie, lie_reason = _lie(network)
     return Diagnosis(
         images=len(network.images),
         dtype=str(network.model.dtype or torch.float32).removeprefix("torch."),
@@ -63,9 +66,26 @@ def _diagnose(run: Run, report: Report, progress: Progress) -> Diagnosis:
         element=str(element),
         error=scene.error,
         first=network.breaking[0].name if network.breaking else None,
-        layers=_layers(scene),
+        layers=_layers(scene, lie),
         causes=causes,
         averaged=_averaging(scene) if network.breaking else None,
+        lie_derivative=lie.get(network.output.key),
+        lie_reason=lie_reason,
+    )
+
+
+def _lie(network: Network) -> tuple[dict[Key, LieDerivative], str | None]:
+    """Return the Lie derivatives, and why the output has none."""
+    try:
+        found = lie_derivatives(network)
+    except ModelError as error:
+        return {}, error.message
+    if network.output.key in found:
+        return found, None
+    turning = network.output.action is not None
+    return (
+        found,
+        "its channels turn with the image" if turning else "it is zero inside the disc of the images",
     )
 
 
@@ -166,7 +186,7 @@ def _rank(causes: Sequence[CauseFound], scene: Scene) -> list[CauseFound]:
     return kept
 
 
-def _layers(scene: Scene) -> list[LocalError]:
+def _layers(scene: Scene, lie: Mapping[Key, LieDerivative]) -> list[LocalError]:
     steps = list(scene.network.steps.values())
     total = math.fsum(step.local**2 for step in steps)
     worst = sorted(scene.network.breaking, key=lambda step: -step.local)[:MOST_SYMMETRISED]
@@ -179,6 +199,7 @@ def _layers(scene: Scene) -> list[LocalError]:
             share=step.local**2 / total if total else 0.0,
             elements=[str(element) for element, error in step.errors.items() if error > scene.network.limit],
             symmetrised_error=after.get(step.key),
+            lie_derivative=lie.get(step.key),
         )
         for step in steps
     ]

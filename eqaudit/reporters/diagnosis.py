@@ -23,6 +23,7 @@ def diagnosis_parts(found: Diagnosis) -> Iterator[RenderableType]:
         yield Text(f"why    {show(found.reason)}")
         return
     yield Text(_heading(found))
+    yield Text(f"       {_lie_line(found)}")
     yield from cause_parts(found)
     if any(layer.elements for layer in found.layers):
         yield ""
@@ -50,6 +51,14 @@ def _heading(found: Diagnosis) -> str:
     return f"why    {found.group}, {found.images} images, {found.dtype}: {error}{first}"
 
 
+def _lie_line(found: Diagnosis) -> str:
+    lie = found.lie_derivative
+    if lie is None:
+        return f"no Lie derivative of the output: {show(found.lie_reason or 'not measured')}"
+    shift = f"shifts as fast cost {format_error(lie.shift)}"
+    return f"Lie derivative for turns: the output errs by {format_error(lie.turn)} per radian; {shift}"
+
+
 def _cause_lines(cause: CauseFound) -> Iterator[str]:
     yield from map(show, cause.evidence[:MOST_EVIDENCE])
     if len(cause.evidence) > MOST_EVIDENCE:
@@ -64,7 +73,7 @@ def _cause_lines(cause: CauseFound) -> Iterator[str]:
 
 def _tree(found: Diagnosis) -> Tree:
     """Draw the modules of the model; what is exact is folded, what breaks is marked."""
-    tree = Tree("layers, with their local errors", highlight=False)
+    tree = Tree("layers, with their local errors and Lie derivatives (turn/shift)", highlight=False)
     _grow(tree, [(layer.name.split("."), layer) for layer in found.layers])
     return tree
 
@@ -96,7 +105,9 @@ def _add_exact(tree: Tree, count: int) -> None:
 def _line(name: str, layer: LocalError) -> Text:
     error = f"{format_error(layer.local_error)}, {format_share(layer.share)} of all"
     marked = f"< breaks at {', '.join(map(show, layer.elements))}" if layer.elements else ""
-    line = Text(f"{show(name)}  {show(layer.type)}  {error}  ")
+    lie = layer.lie_derivative
+    small = "" if lie is None else f"Lie {format_error(lie.turn)}/{format_error(lie.shift)}  "
+    line = Text(f"{show(name)}  {show(layer.type)}  {error}  {small}")
     return line.append(marked, style="bold red")
 
 
