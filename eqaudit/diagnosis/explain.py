@@ -21,7 +21,7 @@ from eqaudit.engine.preparation import prepare
 from eqaudit.engine.probe import make_setting
 from eqaudit.errors import EqauditError, ModelError
 from eqaudit.glossary import CAUSES
-from eqaudit.groups import Element
+from eqaudit.groups import IDENTITY, Element
 from eqaudit.loader import AuditModel, Conduct, describe, with_operations
 from eqaudit.plan import exact_group
 from eqaudit.report import Averaging, CauseFound, Diagnosis, LieDerivative, LocalError, Report
@@ -190,7 +190,7 @@ def _layers(scene: Scene, lie: Mapping[Key, LieDerivative]) -> list[LocalError]:
     steps = list(scene.network.steps.values())
     total = math.fsum(step.local**2 for step in steps)
     worst = sorted(scene.network.breaking, key=lambda step: -step.local)[:MOST_SYMMETRISED]
-    after = {step.key: scene.network.symmetrised_error(step, scene.element) for step in worst}
+    after = scene.network.symmetrised_errors(worst, scene.element)
     return [
         LocalError(
             name=step.name,
@@ -207,11 +207,9 @@ def _layers(scene: Scene, lie: Mapping[Key, LieDerivative]) -> list[LocalError]:
 
 def _averaging(scene: Scene) -> Averaging:
     network = scene.network
-    still, moved = (
-        network.averaged_output(images) for images in (network.images, network.move(scene.element))
-    )
+    still, moved = (network.averaged_output(start) for start in (IDENTITY, scene.element))
     return Averaging(
         error=network.compare_outputs(still, moved, scene.element),
-        change=relative_error(network.still, still),
+        change=relative_error(network.outputs[IDENTITY], still),
         runs=1 + len(network.elements),
     )
