@@ -12,6 +12,7 @@ CAUSES = {
     "orbit-pooling": "pooling, or a choice of channels, takes only a part of those that turn into each other",
     "position-embedding": "a constant that differs from place to place is added or multiplied",
     "resize": "a resize picks cells that do not lie symmetrically about the centre",
+    "roll": "a map is rolled: moved by some cells, as windows are shifted, and not moved back",
     "rounding": "nothing but the rounding of the precision that the model runs in",
     "subsampling": "a stride does not fit the size, (N + 2p - k) mod s is not 0: one side is left out",
     "unexplained": "a layer breaks, and no rule of this version says why",

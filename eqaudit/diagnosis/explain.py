@@ -130,8 +130,13 @@ def _untold(report: Report) -> str | None:
 
 def _causes(scene: Scene) -> list[CauseFound]:
     found = [(rule, list(rule.find(scene))) for rule in RULES]
-    explained = {id(suspect.step) for _, suspects in found for suspect in suspects}
-    left = [step for step in scene.network.breaking if id(step) not in explained]
+    proven = {suspect.step for _, suspects in found for suspect in suspects if not suspect.likely}
+    found = [
+        (rule, [suspect for suspect in suspects if not suspect.likely or suspect.step not in proven])
+        for rule, suspects in found
+    ]
+    explained = {suspect.step for _, suspects in found for suspect in suspects}
+    left = [step for step in scene.network.breaking if step not in explained]
     found.append((UNEXPLAINED, [Suspect(f"local error {step.local:.2g}", step) for step in left]))
     return [_try(rule, suspects, scene) for rule, suspects in found if suspects]
 
@@ -142,13 +147,14 @@ def _try(rule: Rule, suspects: Sequence[Suspect], scene: Scene) -> CauseFound:
     sizes = fitting_sizes(scene.network, scene.element) if rule.id == "subsampling" else []
     tried = suspects[0]
     experiment, before, left = tried.experiment, tried.before, tried.after
-    if sizes:
-        best = min(sizes, key=lambda size: size.error)
-        experiment, before, left = "input of {}x{} pixels".format(*best.size), scene.error, best.error
-    elif not experiment:
+    if not experiment:
         taken = scene.network.deviations(scene.element, steps)
         left = scene.network.output_error(scene.element, taken)
         experiment, before = "what these layers add taken away", scene.error
+    best = min(sizes, key=lambda size: size.error, default=None)
+    # Without what it adds any layer would be exact: that another size makes it so says more.
+    if best is not None and best.error <= max(left, scene.network.limit):
+        experiment, before, left = "input of {}x{} pixels".format(*best.size), scene.error, best.error
     return CauseFound(
         id=rule.id,
         explanation=CAUSES[rule.id],

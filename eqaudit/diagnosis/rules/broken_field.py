@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from eqaudit.diagnosis.base import Rule, Scene, Suspect, asymmetry, constants_of
+from eqaudit.diagnosis.base import Rule, Scene, Suspect, asymmetry, constants_of, over_channels
 from eqaudit.representations import Orthogonal
 
 PER_CHANNEL = frozenset(
@@ -21,16 +21,21 @@ def find(scene: Scene) -> Iterator[Suspect]:
             if operation.name in POINTWISE and isinstance(action, Orthogonal):
                 yield Suspect(f"{operation.name} acts on single channels, which turns mix", step)
             if operation.name in PER_CHANNEL:
-                shape = (1, -1, *[1] * (len(step.shape) - 2))
-                errors = [
-                    asymmetry(constant.reshape(shape), step, scene.setting, scene.element)
-                    for constant in constants_of(operation)
-                    if constant.numel() == step.shape[1]
-                ]
+                weights = (over_channels(constant, step) for constant in constants_of(operation))
+                errors = (
+                    asymmetry(each, step, scene.setting, scene.element)
+                    for each in weights
+                    if each is not None
+                )
                 largest = max((error for error in errors if error is not None), default=0.0)
                 if largest > scene.network.limit:
                     differ = f"differ by {largest:.2g} between channels of one field"
                     yield Suspect(f"{operation.name}: its weights {differ}", step)
+                else:
+                    evidence = (
+                        f"{operation.name}: not all channels that turn into each other are treated alike"
+                    )
+                    yield Suspect(evidence, step, likely=True)
 
 
 RULE = Rule(

@@ -28,7 +28,8 @@ def find(scene: Scene) -> Iterator[Suspect]:
                 moved = f"the kernel differs from itself moved by {scene.element} by {differs:.2g}"
                 yield Suspect(f"{operation.name}: {moved}", step)
             elif window is None or window.fits:
-                yield Suspect(f"{operation.name}: its weights do not commute with the action found", step)
+                evidence = f"{operation.name}: its weights do not commute with the action found"
+                yield Suspect(evidence, step, likely=True)
 
 
 def _asymmetry(weight: torch.Tensor, element: Element) -> float | None:
