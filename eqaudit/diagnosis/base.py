@@ -171,7 +171,8 @@ def constants_of(operation: Operation) -> list[torch.Tensor]:
 
 def flattened(step: Step) -> torch.Size | None:
     """Return the shape of the map, or tokens, flattened into vectors on the way to a step; None without."""
-    for operation in step.operations:
+    copied = step.before.operations if step.before and step.before.type in VIEWS else ()
+    for operation in (*copied, *step.operations):
         before, after = data_of(operation), operation.result
         if operation.name not in VIEWS or before is None or after is None:
             continue

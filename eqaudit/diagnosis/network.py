@@ -212,12 +212,12 @@ class Network:
         A ``patient`` try goes on to the next closing one where it is not.
         """
         waiting: list[Step] = []
-        dropped: list[Step] = []
+        groups: list[list[Step]] = []
 
         def correct(step: Step, value: torch.Tensor, expected: torch.Tensor) -> torch.Tensor | None:
             exact = step.key in closing and relative_error(value, expected) <= self.limit
             if exact or (step.key in closing and not patient):
-                dropped.extend(waiting if exact else [])
+                groups.extend([waiting.copy()] if exact and waiting else [])
                 waiting.clear()
             elif waiting or step.key in opening:
                 waiting.append(step)
@@ -225,10 +225,25 @@ class Network:
             return expected
 
         self.force(self.record(self.images), self.move(element), element, correct)
-        for step in dropped:
+        if not self._drop([step for group in groups for step in group]) and len(groups) > 1:
+            for group in groups:
+                self._drop(group)
+
+    def _drop(self, steps: Collection[Step]) -> bool:
+        """Drop steps, unless others break then: the one that was exact may have been on another branch."""
+        if not steps:
+            return True
+        before = {step.key for step in self.breaking}
+        kept = [(step, step.action, dict(step.errors)) for step in self.steps.values()]
+        for step in steps:
             del self.steps[step.key]
-        if dropped:
-            self.measure()
+        self.measure()
+        if before.issuperset(step.key for step in self.breaking):
+            return True
+        for step, action, errors in kept:
+            step.action, step.errors = action, errors
+        self.steps = {step.key: step for step, _, _ in kept}
+        return False
 
     def deviations(self, element: Element, keys: Collection[Key]) -> dict[Key, torch.Tensor]:
         """Return what some steps add at an element, given exact inputs: tensors of their own shape."""
