@@ -19,6 +19,7 @@ CONVOLUTIONS = frozenset({"conv2d"})
 POOLS = frozenset({"max_pool2d", "avg_pool2d"})
 VIEWS = frozenset({"flatten", "reshape", "view", "unsafe_view"})
 MAP_RANK = 4
+UNIFORM = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,13 @@ def two(value: object, default: tuple[int, int] = (1, 1)) -> tuple[int, int]:
 
 def data_of(operation: Operation) -> torch.Size | None:
     """Return the shape of the first data that an operation is given."""
-    return next((value for value in operation.arguments.values() if isinstance(value, torch.Size)), None)
+    return next((value for value in _values(operation) if isinstance(value, torch.Size)), None)
+
+
+def _values(operation: Operation) -> Iterator[object]:
+    """Return the arguments of an operation, those in lists too."""
+    for value in operation.arguments.values():
+        yield from value if isinstance(value, list) else (value,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +173,7 @@ def _place(value: object, size: int, default: int) -> int:
 
 def constants_of(operation: Operation) -> list[torch.Tensor]:
     """Return the tensors that an operation is given beside data: weights, most of them."""
-    return [value for value in operation.arguments.values() if isinstance(value, torch.Tensor)]
+    return [value for value in _values(operation) if isinstance(value, torch.Tensor)]
 
 
 def flattened(step: Step) -> torch.Size | None:
@@ -190,6 +197,12 @@ def over_channels(constant: torch.Tensor, step: Step) -> torch.Tensor | None:
         return None
     inside.copy_(constant.double().reshape(-1, *[1] * (inside.ndim - 2)))
     return spread
+
+
+def is_uniform(constant: torch.Tensor, step: Step) -> bool:
+    """Tell whether a constant that is joined to a step's tensor is the same at every place of it."""
+    inside = step.layout.space_last(constant.double().expand(step.shape))
+    return float(inside.std((-2, -1)).max()) <= UNIFORM * float(inside.abs().max())
 
 
 def asymmetry(constant: torch.Tensor, step: Step, setting: Setting, element: Element) -> float | None:

@@ -63,7 +63,8 @@ class Operation:
     """One call of an operator on data, by the name of its tap, also inside modules of torch's own.
 
     ``arguments`` are those of its schema by name; data is told by its shape (`torch.Size`), batch first, and
-    other tensors, weights most of them, are there as they are. ``result`` is a shape too, None without one.
+    other tensors, weights most of them, are there as they are, both also in lists. ``result`` is a shape too,
+    None without one.
     """
 
     name: str

@@ -161,11 +161,11 @@ class _Operations(SchemaCheckMode):  # type: ignore[no-untyped-call]
         given = {argument.name: argument.default_value for argument in schema}
         given |= {**dict(zip(names, args, strict=False)), **named}
         return {
-            name: value.shape
-            if isinstance(value, torch.Tensor) and not self.data.isdisjoint(_memories(value))
-            else value
-            for name, value in given.items()
+            name: pytree.tree_map_only(torch.Tensor, self._as_told, value) for name, value in given.items()
         }
+
+    def _as_told(self, tensor: torch.Tensor) -> object:
+        return tensor if self.data.isdisjoint(_memories(tensor)) else tensor.shape
 
     def _deliver(self, tap: Tap, value: object) -> None:
         with _disable_current_modes(), no_python_dispatcher():

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 
 import torch
 
-from eqaudit.diagnosis.base import Rule, Scene, Suspect, asymmetry, constants_of
+from eqaudit.diagnosis.base import Rule, Scene, Suspect, asymmetry, constants_of, is_uniform
 from eqaudit.diagnosis.steps import Step, relative_error
 from eqaudit.groups import Element
 from eqaudit.transforms import move_exactly
 
 JOINS = frozenset({"add", "sub", "mul", "div"})
 ATTENTION = frozenset({"add", "scaled_dot_product_attention"})
-UNIFORM = 1e-6
 LEAST_SIDE = 2
 
 
@@ -35,11 +34,7 @@ def find(scene: Scene) -> Iterator[Suspect]:
 def _over_space(constant: torch.Tensor, step: Step, scene: Scene) -> float | None:
     """Return the asymmetry of a constant that is joined to a step's tensor; None where it is uniform."""
     error = asymmetry(constant, step, scene.setting, scene.element) if step.layout.spatial else None
-    if error is None:
-        return None
-    inside = step.layout.space_last(constant.double().expand(step.shape))
-    uniform = float(inside.std((-2, -1)).max()) <= UNIFORM * float(inside.abs().max())
-    return None if uniform else error
+    return None if error is None or is_uniform(constant, step) else error
 
 
 def _between_tokens(constant: torch.Tensor, element: Element) -> float | None:
