@@ -19,6 +19,8 @@ from _p4 import P4Conv, P4Lift, P4Pool, P4RotationPool
 from _weights import seeded as fixture_weights
 
 FIELDS, CHANNELS, SIDE, COUNT = 4, 16, 16, 8
+WIDTH = 24
+"""Of a transformer: no square, which would leave open whether tokens or channels are a grid."""
 Make = Callable[[], nn.Module]
 
 
@@ -109,10 +111,10 @@ class Transformer(nn.Module):
 
     def __init__(self, position: Tensor | None = None, *, flat: bool = False) -> None:
         super().__init__()
-        self.patches, self.position, self.flat = isotropic(3, CHANNELS, 2, stride=2), position, flat
-        layer = nn.TransformerEncoderLayer(CHANNELS, 2, 32, 0.0, batch_first=True, norm_first=True)
+        self.patches, self.position, self.flat = isotropic(3, WIDTH, 2, stride=2), position, flat
+        layer = nn.TransformerEncoderLayer(WIDTH, 2, 32, 0.0, batch_first=True, norm_first=True)
         self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
-        self.head = nn.Linear(CHANNELS * 64 if flat else CHANNELS, 5)
+        self.head = nn.Linear(WIDTH * 64 if flat else WIDTH, 5)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Classify."""
@@ -244,7 +246,7 @@ PLANTED: dict[str, tuple[Make, int, str, str]] = {
         "planted",
     ),
     "bias on attention": (lambda: Windows(4, 0, torch.randn(16, 16)), 16, "position-embedding", ""),
-    "positions": (lambda: Transformer(torch.randn(1, 64, CHANNELS)), 16, "position-embedding", "add"),
+    "positions": (lambda: Transformer(torch.randn(1, 64, WIDTH)), 16, "position-embedding", "add"),
     "flattened tokens": (lambda: Transformer(flat=True), 16, "flatten", "head"),
     "every fourth channel": (
         lambda: p4(None, *pooled(Plain(lambda maps: torch.unflatten(maps, 1, (-1, 4))[:, :, :3].amax(2)))),
@@ -260,7 +262,7 @@ PLANTED: dict[str, tuple[Make, int, str, str]] = {
         "norm",
     ),
 }
-"""Networks, the side of their images, the cause that was planted, and its layers (any, where none is told)."""
+"""Networks, their side in pixels, the cause that was planted, and its layers (any where none is told)."""
 
 
 def made(make: Make) -> nn.Module:

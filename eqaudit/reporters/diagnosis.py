@@ -14,6 +14,7 @@ from eqaudit.reporters.escape import show
 from eqaudit.verdict import format_error, format_share
 
 INDENT = (0, 0, 0, 3)
+LIE_INDENT = (0, 0, 0, 7)
 MOST_EVIDENCE = 6
 MOST_LAYERS = 4
 
@@ -23,7 +24,7 @@ def diagnosis_parts(found: Diagnosis) -> Iterator[RenderableType]:
     yield Text(f"why    {describe_diagnosis(found)}")
     if found.reason is not None:
         return
-    yield Text(f"       {_lie_line(found)}")
+    yield Padding(Text(_lie_line(found)), LIE_INDENT)
     yield from cause_parts(found)
     if any(layer.elements for layer in found.layers):
         yield ""
@@ -77,8 +78,8 @@ def _lie_line(found: Diagnosis) -> str:
     lie = found.lie_derivative
     if lie is None:
         return f"no Lie derivative of the output: {show(found.lie_reason or 'not measured')}"
-    shift = f"shifts as fast cost {format_error(lie.shift)}"
-    return f"Lie derivative for turns: the output errs by {format_error(lie.turn)} per radian; {shift}"
+    turn, shift = format_error(lie.turn), format_error(lie.shift)
+    return f"Lie derivative: {turn} per radian for turns, {shift} for shifts as fast"
 
 
 def _cause_lines(cause: CauseFound) -> Iterator[str]:
