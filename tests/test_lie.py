@@ -19,7 +19,7 @@ from eqaudit.diagnosis.lie import MARGIN, TURN, band_limited
 from eqaudit.report import Diagnosis
 from eqaudit.transforms import Resampler, disc_mask, slope_matrix
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures" / "models"))
+sys.path.append(str(Path(__file__).parents[1] / "fixtures" / "models"))
 from _p4 import p4_layers
 from _weights import seeded as fixture_weights
 

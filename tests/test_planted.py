@@ -13,7 +13,7 @@ from torch.nn import functional
 import eqaudit
 from eqaudit.report import Diagnosis
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures" / "models"))
+sys.path.append(str(Path(__file__).parents[1] / "fixtures" / "models"))
 from _group import GroupConv
 from _p4 import P4Conv, P4Lift, P4Pool, P4RotationPool
 from _weights import seeded as fixture_weights

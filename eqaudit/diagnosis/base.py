@@ -17,6 +17,7 @@ from eqaudit.report import Report
 
 CONVOLUTIONS = frozenset({"conv2d"})
 POOLS = frozenset({"max_pool2d", "avg_pool2d"})
+JOINS = frozenset({"add", "sub", "mul", "div"})
 VIEWS = frozenset({"flatten", "reshape", "view", "unsafe_view"})
 MAP_RANK = 4
 UNIFORM = 1e-6

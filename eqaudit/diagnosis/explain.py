@@ -82,11 +82,9 @@ def _lie(network: Network) -> tuple[dict[Key, LieDerivative], str | None]:
         return {}, error.message
     if network.output.key in found:
         return found, None
-    turning = network.output.action is not None
-    return (
-        found,
-        "its channels turn with the image" if turning else "it is zero inside the disc of the images",
-    )
+    if network.output.action is not None:
+        return found, "its channels turn with the image"
+    return found, "it is zero inside the disc of the images, or they are too small"
 
 
 def _worst(network: Network) -> tuple[Element, float]:

@@ -59,10 +59,10 @@ def band_limited(images: torch.Tensor) -> torch.Tensor:
     """Return images (B, C, H, W) inside a smooth disc, without what is finer than `BLUR`."""
     height, width = images.shape[-2:]
     frequencies = torch.hypot(torch.fft.fftfreq(height).unsqueeze(1), torch.fft.rfftfreq(width).unsqueeze(0))
-    kept = torch.exp(-2 * (math.pi * BLUR * frequencies) ** 2).to(images)
-    windowed = images * disc_window(height, width, MARGIN).to(images)
+    kept = torch.exp(-2 * (math.pi * BLUR * frequencies) ** 2).to(images.device)
+    windowed = images.double() * disc_window(height, width, MARGIN).to(images.device)
     limited: torch.Tensor = torch.fft.irfft2(torch.fft.rfft2(windowed) * kept, s=(height, width))
-    return limited
+    return limited.to(images)
 
 
 def lie_derivatives(network: Network) -> dict[Key, LieDerivative]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from eqaudit.diagnosis.base import (
+    JOINS,
     Rule,
     Scene,
     Suspect,
@@ -17,7 +18,6 @@ from eqaudit.diagnosis.steps import Step
 from eqaudit.loader import Operation
 from eqaudit.representations import Orthogonal
 
-JOINS = frozenset({"add", "mul"})
 PER_CHANNEL = JOINS | {
     "batch_norm",
     "native_batch_norm",
@@ -47,9 +47,7 @@ def find(scene: Scene) -> Iterator[Suspect]:
                     differ = f"differ by {largest:.2g} between channels of one field"
                     yield Suspect(f"{operation.name}: its weights {differ}", step)
                 else:
-                    evidence = (
-                        f"{operation.name}: not all channels that turn into each other are treated alike"
-                    )
+                    evidence = f"{operation.name}: channels that turn into each other are not treated alike"
                     yield Suspect(evidence, step, likely=True)
 
 

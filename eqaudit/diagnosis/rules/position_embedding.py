@@ -5,12 +5,11 @@ from collections.abc import Iterator
 
 import torch
 
-from eqaudit.diagnosis.base import Rule, Scene, Suspect, asymmetry, constants_of, is_uniform
+from eqaudit.diagnosis.base import JOINS, Rule, Scene, Suspect, asymmetry, constants_of, is_uniform
 from eqaudit.diagnosis.steps import Step, relative_error
 from eqaudit.groups import Element
 from eqaudit.transforms import move_exactly
 
-JOINS = frozenset({"add", "sub", "mul", "div"})
 ATTENTION = frozenset({"add", "scaled_dot_product_attention"})
 LEAST_SIDE = 2
 
