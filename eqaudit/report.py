@@ -553,12 +553,24 @@ class Panel(Record, frozen=True):
     pictures: list[PanelImage]
 
 
+class LieDerivative(Record, frozen=True):
+    """How fast the equivariance error grows as the image starts to turn: per radian, relative to the feature.
+
+    ``shift`` is what translations as fast as those of the turn cost: what it has in common with ``turn`` is
+    no matter of rotation (aliasing, padding, a network that does not follow translations either).
+    """
+
+    turn: float
+    shift: float
+
+
 class LocalError(Record, frozen=True):
     """What one layer adds itself, given exact inputs: the error that is left when nothing before it breaks.
 
     ``local_error`` is relative, the root mean square over elements; ``share`` that of its square among all
     layers. ``elements`` are those at which it breaks, none of an exact layer. ``symmetrised_error`` is the
     error of the output with this layer alone replaced by its average over the group, None where not tried.
+    ``lie_derivative`` is of the layer with all that is before it, None where its channels turn too.
     """
 
     name: str
@@ -567,6 +579,7 @@ class LocalError(Record, frozen=True):
     share: float
     elements: list[str] = []
     symmetrised_error: float | None = None
+    lie_derivative: LieDerivative | None = None
 
 
 class SizeTried(Record, frozen=True):
@@ -610,6 +623,7 @@ class Diagnosis(Record, frozen=True):
 
     ``error`` is that of the output at ``element``, the worst of ``group``, the elements that move pixels to
     pixels; ``first`` the first layer with an error of its own. ``reason`` says why nothing can be told.
+    ``lie_derivative`` is that of the output, at small turns instead; ``lie_reason`` why there is none.
     """
 
     images: int
@@ -622,6 +636,8 @@ class Diagnosis(Record, frozen=True):
     causes: list[CauseFound]
     averaged: Averaging | None = None
     reason: str | None = None
+    lie_derivative: LieDerivative | None = None
+    lie_reason: str | None = None
 
 
 class Report(Record, frozen=True, kw_only=True):

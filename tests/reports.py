@@ -13,11 +13,13 @@ from eqaudit.groups import Group, Pose, angle_poses, spanned_group
 from eqaudit.report import (
     BaselineRecord,
     Cause,
+    CauseFound,
     Change,
     Class,
     ClassOverlap,
     Dense,
     Determinism,
+    Diagnosis,
     ElementConsistency,
     ElementCosine,
     ElementError,
@@ -175,6 +177,35 @@ def make_outcome(name: str, *extra: GateCheck, class_: Class = "exact", layers: 
 def undecided_check(reason: str = "between 0.91 and 0.96 keep their class") -> GateCheck:
     """Return a limit that can neither be passed nor failed for certain."""
     return GateCheck("min consistency", 0.93, 0.95, False, reason, undecided=True, source="eqaudit.toml:12")
+
+
+def diagnosed(outcome: Outcome, found: Diagnosis) -> Outcome:
+    """Return the check with a diagnosis."""
+    assert outcome.report is not None
+    return msgspec.structs.replace(outcome, report=msgspec.structs.replace(outcome.report, diagnose=found))
+
+
+def make_diagnosis(first: str) -> Diagnosis:
+    """Return a diagnosis of two causes."""
+    layers = [first, "c2", "c3", "c4", "c5"]
+    causes = [
+        CauseFound(
+            "subsampling",
+            "a stride does not fit",
+            layers,
+            [],
+            "choose another size",
+            "33x33 pixels",
+            0.3,
+            0,
+            1,
+            0,
+        ),
+        CauseFound(
+            "kernel", "weights", ["c6"], [], "train with turned images", "taken away", 0.3, 0.2, 0.3, 0
+        ),
+    ]
+    return Diagnosis(4, "float64", "C4", "r90", 0.3, first, [], causes)
 
 
 def against_baseline(outcome: Outcome, *changes: Change) -> Outcome:

@@ -336,6 +336,7 @@ def test_the_command_names_layer_rule_and_sizes(eqaudit: Callable[..., Ended], t
     assert ended.returncode == 1, ended.stderr
     said = ended.stdout.decode()
     for words in (
+        "Lie derivative: ",
         "1. subsampling",
         "(32 + 2*1 - 3) mod 2 = 1",
         "31x31",
@@ -352,11 +353,16 @@ def test_the_command_names_layer_rule_and_sizes(eqaudit: Callable[..., Ended], t
 
 
 @pytest.mark.parametrize(("size", "code"), [("3,32,32", 1), ("3,33,33", 0)])
-def test_check_explains_only_what_fails(eqaudit: Callable[..., Ended], size: str, code: int) -> None:
-    """A gate that passes needs no reasons."""
-    ended = eqaudit("check", *STRIDED, size, "--explain", cwd=ROOT)
+def test_check_explains_only_what_fails(
+    eqaudit: Callable[..., Ended], size: str, code: int, tmp_path: Path
+) -> None:
+    """A gate that passes needs no reasons; one that fails has them in every report."""
+    paths = [tmp_path / "comment.md", tmp_path / "tests.xml"]
+    reports = ("--report", f"markdown={paths[0]}", "--report", f"junit={paths[1]}")
+    ended = eqaudit("check", *STRIDED, size, "--explain", *reports, cwd=ROOT)
     assert ended.returncode == code, ended.stderr
-    assert ("1. subsampling" in ended.stdout.decode()) == (code == 1)
+    for said in (ended.stdout.decode(), *(path.read_text() for path in paths)):
+        assert ("subsampling" in said) == (code == 1)
 
 
 def test_a_group_without_exact_elements_is_refused(eqaudit: Callable[..., Ended]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from reports import make_outcome, undecided_check
+from reports import diagnosed, make_diagnosis, make_outcome, undecided_check
 
 from eqaudit.report import GateCheck, Outcome
 from eqaudit.reporters.junit import render_junit
@@ -154,3 +154,14 @@ def test_a_run_writes_its_file_whatever_its_code(kind: str, tmp_path: Path, eqau
     assert ended.returncode == 3
     (error,) = ET.parse(tmp_path / "out.xml").getroot().iter("error")
     assert "has no Nothing" in (error.text or "")
+
+
+def test_a_diagnosis_is_part_of_what_the_suite_says() -> None:
+    """One line on where, and one on each cause, without what XML cannot hold."""
+    root = read([diagnosed(make_outcome("net.pt", class_="broken"), make_diagnosis("conv\x1b[31m"))])
+    assert breaches(root) == []
+    said = (root.findtext("testsuite/system-out") or "").splitlines()
+    assert any(line.endswith(r"at r90; the first layer that breaks is conv\x1b[31m") for line in said)
+    assert any(
+        line.startswith(r"subsampling in conv\x1b[31m, c2, c3, c4 and 1 more: a stride") for line in said
+    )

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
-from reports import against_baseline, make_outcome, make_sweep, undecided_check
+from reports import against_baseline, diagnosed, make_diagnosis, make_outcome, make_sweep, undecided_check
 
 from eqaudit.errors import UsageError
 from eqaudit.gate import Limits, judge
-from eqaudit.report import Change, Outcome, to_json
+from eqaudit.report import Change, Diagnosis, Outcome, to_json
 from eqaudit.reporters.markdown import LARGEST_COMMENT, render_markdown
 
 CHANGES = (
@@ -226,3 +226,23 @@ def test_a_report_that_cannot_be_written_is_a_usage_error(
     assert says in said
     assert re.match(r"error: .*\n  .*\n\Z", said)
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+def test_a_diagnosis_says_where_and_why_and_what_helps() -> None:
+    """First breaking layer and ranked causes; foreign names stay code."""
+    outcome = diagnosed(make_outcome("net.pt", class_="broken"), make_diagnosis("a|b"))
+    html = html_of([outcome])
+    causes = next(table for table in read([outcome]).tables if table[0][0] == "cause")
+    assert "the first layer that breaks is" in html
+    assert [row[0] for row in causes[1:]] == ["subsampling", "kernel"]
+    assert causes[1][1] == r"a\x7cb, c2, c3, c4 and 1 more"
+    assert "removes 100 % of the error" in causes[1][3]
+    assert causes[1][4] == "choose another size"
+
+
+def test_what_cannot_be_diagnosed_is_said() -> None:
+    """The reason, and no table."""
+    found = Diagnosis(0, "float32", "C4", "", None, None, [], [], reason="the output is not finite")
+    outcome = diagnosed(make_outcome("net.pt", class_="broken"), found)
+    assert "the output is not finite" in html_of([outcome])
+    assert all(table[0][0] != "cause" for table in read([outcome]).tables)

@@ -17,8 +17,10 @@ from eqaudit.report import Report
 
 CONVOLUTIONS = frozenset({"conv2d"})
 POOLS = frozenset({"max_pool2d", "avg_pool2d"})
+JOINS = frozenset({"add", "sub", "mul", "div"})
 VIEWS = frozenset({"flatten", "reshape", "view", "unsafe_view"})
 MAP_RANK = 4
+UNIFORM = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Suspect:
     """One reason to break: where, and what was measured.
 
     Without a step the rule made its own ``experiment``: the error ``before`` it, and what was left ``after``.
+    What is ``likely`` counts where no rule has more to say of the step.
     """
 
     evidence: str
@@ -52,6 +55,7 @@ class Suspect:
     experiment: str = ""
     before: float = 0.0
     after: float = 0.0
+    likely: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +103,18 @@ def window_of(operation: Operation) -> Window | None:
         return None
     weight = given.get("weight")
     kernel = weight.shape[-2:] if isinstance(weight, torch.Tensor) else given.get("kernel_size")
-    size = _two(kernel)
+    size = two(kernel)
     padding = given.get("padding")
     return Window(
         sizes=(before[-2], before[-1]),
         kernel=size,
-        stride=_two(given.get("stride"), size),
-        padding=padding if isinstance(padding, str) else _two(padding, (0, 0)),
-        dilation=_two(given.get("dilation"), (1, 1)),
+        stride=two(given.get("stride"), size),
+        padding=padding if isinstance(padding, str) else two(padding, (0, 0)),
+        dilation=two(given.get("dilation"), (1, 1)),
     )
 
 
-def _two(value: object, default: tuple[int, int] = (1, 1)) -> tuple[int, int]:
+def two(value: object, default: tuple[int, int] = (1, 1)) -> tuple[int, int]:
     """Read an argument that is a number, one or two of them, or nothing, for height and width."""
     if isinstance(value, int):
         return value, value
@@ -121,30 +125,85 @@ def _two(value: object, default: tuple[int, int] = (1, 1)) -> tuple[int, int]:
 
 def data_of(operation: Operation) -> torch.Size | None:
     """Return the shape of the first data that an operation is given."""
-    return next((value for value in operation.arguments.values() if isinstance(value, torch.Size)), None)
+    return next((value for value in _values(operation) if isinstance(value, torch.Size)), None)
 
 
-def is_space(dim: int, before: torch.Size, step: Step) -> bool:
-    """Tell whether a dimension of the data on the way to a step is height or width, as far as can be told."""
-    if step.layout.dims is None or len(before) != len(step.shape):
-        return False
-    return dim % len(before) in {place % len(before) for place in step.layout.dims}
+def _values(operation: Operation) -> Iterator[object]:
+    """Return the arguments of an operation, those in lists too."""
+    for value in operation.arguments.values():
+        yield from value if isinstance(value, list) else (value,)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What indexing takes of a side: every so many cells; it leaves some out ``before`` and ``behind``."""
+
+    dim: int
+    size: int
+    before: int
+    behind: int
+    every: int
+
+
+def cut_of(operation: Operation, step: Step) -> Cut | None:
+    """Return what an operation on the way to a step takes of height or width; None of anything else."""
+    given, shape = operation.arguments, data_of(operation)
+    dim = given.get("dim")
+    if operation.name not in {"slice", "narrow"} or shape is None or not isinstance(dim, int):
+        return None
+    if step.layout.dims is None or len(shape) != len(step.shape):
+        return None
+    size = shape[dim]
+    if dim % len(shape) not in {place % len(shape) for place in step.layout.dims}:
+        return None
+    start = _place(given.get("start"), size, 0)
+    length = given.get("length")
+    end = start + length if isinstance(length, int) else _place(given.get("end"), size, size)
+    step_size = given.get("step")
+    every = step_size if isinstance(step_size, int) else 1
+    last = start + (end - 1 - start) // every * every
+    return Cut(dim % len(shape), size, start, size - 1 - last, every)
+
+
+def _place(value: object, size: int, default: int) -> int:
+    """Read an index of Python: from the end if it is negative, and not beyond."""
+    if not isinstance(value, int):
+        return default
+    return min(max(value + size if value < 0 else value, 0), size)
 
 
 def constants_of(operation: Operation) -> list[torch.Tensor]:
     """Return the tensors that an operation is given beside data: weights, most of them."""
-    return [value for value in operation.arguments.values() if isinstance(value, torch.Tensor)]
+    return [value for value in _values(operation) if isinstance(value, torch.Tensor)]
 
 
 def flattened(step: Step) -> torch.Size | None:
-    """Return the shape of the map that was flattened into vectors on the way to a step, None without one."""
-    for operation in step.operations:
+    """Return the shape of the map, or tokens, flattened into vectors on the way to a step; None without."""
+    copied = step.before.operations if step.before and step.before.type in VIEWS else ()
+    for operation in (*copied, *step.operations):
         before, after = data_of(operation), operation.result
         if operation.name not in VIEWS or before is None or after is None:
             continue
-        if len(before) >= MAP_RANK > len(after) and before[-2] * before[-1] > 1:
+        several = sum(size > 1 for size in before[1:]) > 1
+        if several and before[0] == after[0] and after[-1] == before[1:].numel():
             return before
     return None
+
+
+def over_channels(constant: torch.Tensor, step: Step) -> torch.Tensor | None:
+    """Return one number for each channel as a step's tensor has them; None if there are not as many."""
+    spread = torch.zeros(step.shape, dtype=torch.float64)
+    inside = step.layout.space_last(spread)
+    if constant.numel() != inside.shape[1]:
+        return None
+    inside.copy_(constant.double().reshape(-1, *[1] * (inside.ndim - 2)))
+    return spread
+
+
+def is_uniform(constant: torch.Tensor, step: Step) -> bool:
+    """Tell whether a constant that is joined to a step's tensor is the same at every place of it."""
+    inside = step.layout.space_last(constant.double().expand(step.shape))
+    return float(inside.std((-2, -1)).max()) <= UNIFORM * float(inside.abs().max())
 
 
 def asymmetry(constant: torch.Tensor, step: Step, setting: Setting, element: Element) -> float | None:

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import torch
 
 from eqaudit.diagnosis.base import Rule, Scene, Suspect
+from eqaudit.diagnosis.lie import lie_derivatives
 from eqaudit.diagnosis.network import Network
 from eqaudit.diagnosis.rules import RULES
 from eqaudit.diagnosis.sizes import fitting_sizes
 from eqaudit.diagnosis.steps import relative_error
 from eqaudit.engine import Run
-from eqaudit.engine.base import Progress, on_device
+from eqaudit.engine.base import Key, Progress, on_device
 from eqaudit.engine.preparation import prepare
 from eqaudit.engine.probe import make_setting
 from eqaudit.errors import EqauditError, ModelError
 from eqaudit.glossary import CAUSES
-from eqaudit.groups import Element
+from eqaudit.groups import IDENTITY, Element
 from eqaudit.loader import AuditModel, Conduct, describe, with_operations
 from eqaudit.plan import exact_group
-from eqaudit.report import Averaging, CauseFound, Diagnosis, LocalError, Report
+from eqaudit.report import Averaging, CauseFound, Diagnosis, LieDerivative, LocalError, Report
 
 IMAGES = 4
 MOST_SYMMETRISED = 5
@@ -40,7 +41,8 @@ def explain(run: Run, report: Report, progress: Progress) -> Diagnosis:
     try:
         if reason is None:
             progress("diagnosing", 0, 0)
-            return _diagnose(run, report, progress)
+            with torch.no_grad():
+                return _diagnose(run, report, progress)
     except (EqauditError, RuntimeError) as error:
         # What was measured before is no less true.
         reason = f"the model cannot be diagnosed: {describe(error)}"
@@ -56,6 +58,7 @@ def _diagnose(run: Run, report: Report, progress: Progress) -> Diagnosis:
         element, error = _worst(network)  # the output may have taken another action
     scene = Scene(network, run, report, element, error)
     causes = _rank(_causes(scene), scene)
+    lie, lie_reason = _lie(network)
     return Diagnosis(
         images=len(network.images),
         dtype=str(network.model.dtype or torch.float32).removeprefix("torch."),
@@ -63,10 +66,25 @@ def _diagnose(run: Run, report: Report, progress: Progress) -> Diagnosis:
         element=str(element),
         error=scene.error,
         first=network.breaking[0].name if network.breaking else None,
-        layers=_layers(scene),
+        layers=_layers(scene, lie),
         causes=causes,
         averaged=_averaging(scene) if network.breaking else None,
+        lie_derivative=lie.get(network.output.key),
+        lie_reason=lie_reason,
     )
+
+
+def _lie(network: Network) -> tuple[dict[Key, LieDerivative], str | None]:
+    """Return the Lie derivatives, and why the output has none."""
+    try:
+        found = lie_derivatives(network)
+    except ModelError as error:
+        return {}, error.message
+    if network.output.key in found:
+        return found, None
+    if network.output.action is not None:
+        return found, "its channels turn with the image"
+    return found, "it is zero inside the disc of the images, or they are too small"
 
 
 def _worst(network: Network) -> tuple[Element, float]:
@@ -110,8 +128,13 @@ def _untold(report: Report) -> str | None:
 
 def _causes(scene: Scene) -> list[CauseFound]:
     found = [(rule, list(rule.find(scene))) for rule in RULES]
-    explained = {id(suspect.step) for _, suspects in found for suspect in suspects}
-    left = [step for step in scene.network.breaking if id(step) not in explained]
+    proven = {suspect.step for _, suspects in found for suspect in suspects if not suspect.likely}
+    found = [
+        (rule, [suspect for suspect in suspects if not suspect.likely or suspect.step not in proven])
+        for rule, suspects in found
+    ]
+    explained = {suspect.step for _, suspects in found for suspect in suspects}
+    left = [step for step in scene.network.breaking if step not in explained]
     found.append((UNEXPLAINED, [Suspect(f"local error {step.local:.2g}", step) for step in left]))
     return [_try(rule, suspects, scene) for rule, suspects in found if suspects]
 
@@ -122,13 +145,14 @@ def _try(rule: Rule, suspects: Sequence[Suspect], scene: Scene) -> CauseFound:
     sizes = fitting_sizes(scene.network, scene.element) if rule.id == "subsampling" else []
     tried = suspects[0]
     experiment, before, left = tried.experiment, tried.before, tried.after
-    if sizes:
-        best = min(sizes, key=lambda size: size.error)
-        experiment, before, left = "input of {}x{} pixels".format(*best.size), scene.error, best.error
-    elif not experiment:
+    if not experiment:
         taken = scene.network.deviations(scene.element, steps)
         left = scene.network.output_error(scene.element, taken)
         experiment, before = "what these layers add taken away", scene.error
+    best = min(sizes, key=lambda size: size.error, default=None)
+    # Without what it adds any layer would be exact: that another size makes it so says more.
+    if best is not None and best.error <= max(left, scene.network.limit):
+        experiment, before, left = "input of {}x{} pixels".format(*best.size), scene.error, best.error
     return CauseFound(
         id=rule.id,
         explanation=CAUSES[rule.id],
@@ -166,11 +190,11 @@ def _rank(causes: Sequence[CauseFound], scene: Scene) -> list[CauseFound]:
     return kept
 
 
-def _layers(scene: Scene) -> list[LocalError]:
+def _layers(scene: Scene, lie: Mapping[Key, LieDerivative]) -> list[LocalError]:
     steps = list(scene.network.steps.values())
     total = math.fsum(step.local**2 for step in steps)
     worst = sorted(scene.network.breaking, key=lambda step: -step.local)[:MOST_SYMMETRISED]
-    after = {step.key: scene.network.symmetrised_error(step, scene.element) for step in worst}
+    after = scene.network.symmetrised_errors(worst, scene.element)
     return [
         LocalError(
             name=step.name,
@@ -179,6 +203,7 @@ def _layers(scene: Scene) -> list[LocalError]:
             share=step.local**2 / total if total else 0.0,
             elements=[str(element) for element, error in step.errors.items() if error > scene.network.limit],
             symmetrised_error=after.get(step.key),
+            lie_derivative=lie.get(step.key),
         )
         for step in steps
     ]
@@ -186,11 +211,9 @@ def _layers(scene: Scene) -> list[LocalError]:
 
 def _averaging(scene: Scene) -> Averaging:
     network = scene.network
-    still, moved = (
-        network.averaged_output(images) for images in (network.images, network.move(scene.element))
-    )
+    still, moved = (network.averaged_output(start) for start in (IDENTITY, scene.element))
     return Averaging(
         error=network.compare_outputs(still, moved, scene.element),
-        change=relative_error(network.still, still),
+        change=relative_error(network.outputs[IDENTITY], still),
         runs=1 + len(network.elements),
     )

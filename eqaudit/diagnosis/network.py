@@ -27,12 +27,14 @@ Visit = Callable[[Step, torch.Tensor], object]
 Correct = Callable[[Step, torch.Tensor, torch.Tensor], torch.Tensor | None]
 """From a step's tensor and what is expected of it: what to overwrite it with, None to leave it."""
 Deviations = Mapping[Key, torch.Tensor]
+NOTHING: Deviations = {}
 
 
 class Network:
     """The steps of a model on a few images (B, C, H, W), which are not windowed.
 
     ``setting`` has the exact elements of a group as poses, and was prepared with taps at operations.
+    ``outputs`` are those of the images moved by each element.
     """
 
     def __init__(self, model: AuditModel, images: torch.Tensor, setting: Setting) -> None:
@@ -42,8 +44,8 @@ class Network:
         survey = Survey(model, images, setting)
         self.steps, self.output = survey.steps, survey.output
         self._known: dict[int, list[LayerAction | None]] = {}
-        self.still = self.walk(images)
-        if torch.equal(self.still, self.walk(images, lambda _step, value: value.zero_())):
+        self.outputs = {element: self.walk(self.move(element)) for element in (IDENTITY, *self.elements)}
+        if torch.equal(self.outputs[IDENTITY], self.walk(images, lambda _step, value: value.zero_())):
             # Features of quantised layers, say, are copies in another precision.
             raise ModelError("the tensors of its layers cannot be overwritten")
 
@@ -210,12 +212,12 @@ class Network:
         A ``patient`` try goes on to the next closing one where it is not.
         """
         waiting: list[Step] = []
-        dropped: list[Step] = []
+        groups: list[list[Step]] = []
 
         def correct(step: Step, value: torch.Tensor, expected: torch.Tensor) -> torch.Tensor | None:
             exact = step.key in closing and relative_error(value, expected) <= self.limit
             if exact or (step.key in closing and not patient):
-                dropped.extend(waiting if exact else [])
+                groups.extend([waiting.copy()] if exact and waiting else [])
                 waiting.clear()
             elif waiting or step.key in opening:
                 waiting.append(step)
@@ -223,10 +225,25 @@ class Network:
             return expected
 
         self.force(self.record(self.images), self.move(element), element, correct)
-        for step in dropped:
+        if not self._drop([step for group in groups for step in group]) and len(groups) > 1:
+            for group in groups:
+                self._drop(group)
+
+    def _drop(self, steps: Collection[Step]) -> bool:
+        """Drop steps, unless others break then: the one that was exact may have been on another branch."""
+        if not steps:
+            return True
+        before = {step.key for step in self.breaking}
+        kept = [(step, step.action, dict(step.errors)) for step in self.steps.values()]
+        for step in steps:
             del self.steps[step.key]
-        if dropped:
-            self.measure()
+        self.measure()
+        if before.issuperset(step.key for step in self.breaking):
+            return True
+        for step, action, errors in kept:
+            step.action, step.errors = action, errors
+        self.steps = {step.key: step for step, _, _ in kept}
+        return False
 
     def deviations(self, element: Element, keys: Collection[Key]) -> dict[Key, torch.Tensor]:
         """Return what some steps add at an element, given exact inputs: tensors of their own shape."""
@@ -240,54 +257,52 @@ class Network:
         self.force(still, self.move(element), element, correct)
         return found
 
-    def output_error(self, element: Element, without: Deviations | None = None) -> float:
+    def output_error(self, element: Element, without: Deviations = NOTHING) -> float:
         """Return the error of the output at an element, with what some steps add taken away."""
-        taken = without or {}
 
         def visit(step: Step, value: torch.Tensor) -> None:
-            if step.key in taken:
-                value.sub_(taken[step.key])
+            if step.key in without:
+                value.sub_(without[step.key])
 
-        moved = self.walk(self.move(element), visit)
-        return self.compare_outputs(self.still, moved, element)
+        moved = self.walk(self.move(element), visit) if without else self.outputs[element]
+        return self.compare_outputs(self.outputs[IDENTITY], moved, element)
 
     def compare_outputs(self, still: torch.Tensor, moved: torch.Tensor, element: Element) -> float:
         """Return the equivariance error between two outputs."""
         return relative_error(moved, self.output.expect(element, still, self.setting))
 
-    def symmetrised_error(self, step: Step, element: Element) -> float:
-        """Return the output error with one step made the average of ``rho(h)^-1 T_h^-1 l(rho(h) T_h z)``."""
-        still, moved = (self._with_average(step, self.move(start)) for start in (IDENTITY, element))
-        return self.compare_outputs(still, moved, element)
+    def symmetrised_errors(self, steps: Collection[Step], element: Element) -> dict[Key, float]:
+        """Return the output error with each step made the average of ``rho(h)^-1 T_h^-1 l(rho(h) T_h z)``."""
+        still, moved = (self._averages(steps, self.move(start)) for start in (IDENTITY, element))
+        return {step.key: self.compare_outputs(still[step.key], moved[step.key], element) for step in steps}
 
-    def _with_average(self, chosen: Step, images: torch.Tensor) -> torch.Tensor:
+    def _averages(self, steps: Collection[Step], images: torch.Tensor) -> dict[Key, torch.Tensor]:
+        """Return the output with each step alone averaged over the group, exact inputs given."""
         still = self.record(images)
-        total = still[chosen.key].clone()
+        totals = {step.key: still[step.key].clone() for step in steps}
+
+        def correct(step: Step, value: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+            if step.key in totals:
+                totals[step.key] += step.expect(~element, value, self.setting)
+            return expected
+
         for element in self.elements:
-            seen: list[torch.Tensor] = []
-
-            def correct(
-                step: Step, value: torch.Tensor, expected: torch.Tensor, seen: list[torch.Tensor] = seen
-            ) -> torch.Tensor | None:
-                if step is chosen:
-                    seen.append(value.clone())
-                return None if seen else expected
-
             self.force(still, self.move(element, images), element, correct)
-            total += chosen.expect(~element, seen[0], self.setting)
-        average = total / (1 + len(self.elements))
 
-        def visit(step: Step, value: torch.Tensor) -> None:
-            if step is chosen:
-                value.copy_(average)
+        outputs = {}
+        for key, total in totals.items():
 
-        return self.walk(images, visit)
+            def replace(step: Step, value: torch.Tensor, key: Key = key, total: torch.Tensor = total) -> None:
+                if step.key == key:
+                    value.copy_(total / (1 + len(self.elements)))
 
-    def averaged_output(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the output averaged over the group: one run for each element."""
-        total = self.walk(images)
-        for element in self.elements:
-            moved = self.walk(self.move(element, images))
-            total += self.output.expect(~element, moved, self.setting)
-        average: torch.Tensor = total / (1 + len(self.elements))
-        return average
+            outputs[key] = self.walk(images, replace)
+        return outputs
+
+    def averaged_output(self, start: Element) -> torch.Tensor:
+        """Return the output averaged over the group, of the images moved by an element of it."""
+        answers = [
+            self.output.expect(~element, self.outputs[element @ start], self.setting)
+            for element in self.outputs
+        ]
+        return torch.stack(answers).mean(0)

@@ -15,20 +15,28 @@ from eqaudit.report import SizeTried
 
 FARTHEST = 32
 """Strides of real networks multiply to 32: within so many pixels a size fits, if any does."""
+MOST_TRIED = 4
 
 
 def fitting_sizes(network: Network, element: Element) -> list[SizeTried]:
-    """Return the nearest smaller and larger size at which no window misses a cell, and the error there."""
+    """Return the nearest smaller and larger size at which the output is exact, and the error there.
+
+    Sizes at which a window misses a cell are passed over; where `MOST_TRIED` others are not exact either, the
+    best of them is returned.
+    """
     found = []
     for sign in (-1, 1):
+        tried: list[SizeTried] = []
         for step in range(1, FARTHEST + 1):
             images = _resized(network.images, sign * step)
             if images is None:
                 break
             error = _error(network, images, element)
             if error is not None:
-                found.append(SizeTried((images.shape[-2], images.shape[-1]), error))
+                tried.append(SizeTried((images.shape[-2], images.shape[-1]), error))
+            if len(tried) == MOST_TRIED or (error is not None and error <= network.limit):
                 break
+        found += sorted(tried, key=lambda size: size.error)[:1]
     return found
 
 

@@ -17,6 +17,7 @@ from eqaudit.loader.base import (
     same_memory,
 )
 from eqaudit.loader.eager import copy_module, make_module, wrap_eager
+from eqaudit.loader.tangents import Direction, TangentRunner
 from eqaudit.loader.torchscript import load_torchscript, wrap_torchscript
 from eqaudit.loader.weights import load_weights
 from eqaudit.plan import FileModel, ModelSpec, PythonObject, Taps, WeightsFile
@@ -33,6 +34,7 @@ __all__ = [
     "load_model",
     "same_memory",
     "with_operations",
+    "with_tangents",
     "with_taps",
     "wrap_module",
 ]
@@ -75,6 +77,11 @@ def with_operations(model: AuditModel, on_operation: OnOperation | None = None) 
 
     inner = model.runner.runner if isinstance(model.runner, OperationsRunner) else model.runner
     return dataclasses.replace(model, runner=OperationsRunner(inner, on_operation))
+
+
+def with_tangents(model: AuditModel, direction: Direction) -> AuditModel:
+    """Return the model with ``J_F(x) v`` in place of every feature F(x); v is the direction at a batch x."""
+    return dataclasses.replace(model, runner=TangentRunner(model.runner, direction))
 
 
 def wrap_module(

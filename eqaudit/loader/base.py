@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -62,7 +63,8 @@ class Operation:
     """One call of an operator on data, by the name of its tap, also inside modules of torch's own.
 
     ``arguments`` are those of its schema by name; data is told by its shape (`torch.Size`), batch first, and
-    other tensors, weights most of them, are there as they are. ``result`` is a shape too, None without one.
+    other tensors, weights most of them, are there as they are, both also in lists. ``result`` is a shape too,
+    None without one.
     """
 
     name: str
@@ -97,6 +99,31 @@ class Runner(Protocol):
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return parameters and buffers by name."""
+
+
+class WrappedRunner(Runner):
+    """Another runner, of which something else is handed over: to be given a ``run``."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+    def names(self) -> set[str]:
+        """Return the names of the modules."""
+        return self.runner.names()
+
+    def cast(self, dtype: torch.dtype) -> Runner:
+        """Return a copy in another floating type."""
+        twin = copy.copy(self)
+        twin.runner = self.runner.cast(dtype)
+        return twin
+
+    def weights(self) -> Iterator[torch.Tensor]:
+        """Return the floating parameters."""
+        return self.runner.weights()
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return parameters and buffers by name."""
+        return self.runner.tensors()
 
 
 @dataclass(slots=True)
@@ -244,7 +271,7 @@ def features_of(tap: Tap, call: int, value: object, separator: str = "") -> Iter
     A lone tensor keeps the tap's name. Parts of a tuple, list, dict or dataclass are named by their
     place: ``encoder[1.0]``, ``output.mask``.
     """
-    tensors = list(_tensors(value, ()))
+    tensors = list(tensors_of(value))
     if not tensors:
         reason = f"returns {_kind(value)}, no tensor"
         yield Feature(tap.name, call, tap.type, tap.parameters, None, reason)
@@ -333,7 +360,8 @@ def own_parameters(module: nn.Module) -> int:
     return sum(weight.numel() for weight in module.parameters())
 
 
-def _tensors(value: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
+def tensors_of(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
+    """Return each tensor in what a tap returned, with its place in that."""
     if len(path) > DEEPEST_STRUCTURE:
         raise ModelError(
             f"what it returns nests deeper than {DEEPEST_STRUCTURE} levels",
@@ -343,13 +371,13 @@ def _tensors(value: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, 
         yield path, value
     elif isinstance(value, Mapping):
         for key, part in value.items():
-            yield from _tensors(part, (*path, str(key)))
+            yield from tensors_of(part, (*path, str(key)))
     elif isinstance(value, (tuple, list)):
         for place, part in enumerate(value):
-            yield from _tensors(part, (*path, str(place)))
+            yield from tensors_of(part, (*path, str(place)))
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
-            yield from _tensors(getattr(value, field.name), (*path, field.name))
+            yield from tensors_of(getattr(value, field.name), (*path, field.name))
 
 
 def _kind(value: object) -> str:

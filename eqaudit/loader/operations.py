@@ -24,7 +24,16 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from eqaudit.loader.base import OnEnter, OnOperation, OnValue, Operation, Runner, Tap, same_memory
+from eqaudit.loader.base import (
+    OnEnter,
+    OnOperation,
+    OnValue,
+    Operation,
+    Runner,
+    Tap,
+    WrappedRunner,
+    same_memory,
+)
 
 # What moves values elsewhere and computes none; an assignment to a part of a tensor is a copy too.
 COPIES = {
@@ -54,14 +63,15 @@ SYNONYMS = {
 }
 
 
-class OperationsRunner(Runner):
+class OperationsRunner(WrappedRunner):
     """Another runner, of which the operations inside modules are handed over too.
 
     ``on_operation`` is told of every operation on data before the tap that its result is, or is a part of.
     """
 
     def __init__(self, runner: Runner, on_operation: OnOperation | None = None) -> None:
-        self.runner, self.on_operation = runner, on_operation
+        super().__init__(runner)
+        self.on_operation = on_operation
 
     def run(
         self,
@@ -76,22 +86,6 @@ class OperationsRunner(Runner):
             mode = _Operations(batch, self.runner.names(), on_value, self.on_operation)
             with enable_python_dispatcher(), mode:
                 return self.runner.run(batch, mode.leave, mode.enter)
-
-    def cast(self, dtype: torch.dtype) -> OperationsRunner:
-        """Return a copy in another floating type."""
-        return OperationsRunner(self.runner.cast(dtype), self.on_operation)
-
-    def names(self) -> set[str]:
-        """Return the names of the modules."""
-        return self.runner.names()
-
-    def weights(self) -> Iterator[torch.Tensor]:
-        """Return the floating parameters."""
-        return self.runner.weights()
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Return parameters and buffers by name."""
-        return self.runner.tensors()
 
 
 @dataclass(slots=True)
@@ -167,11 +161,11 @@ class _Operations(SchemaCheckMode):  # type: ignore[no-untyped-call]
         given = {argument.name: argument.default_value for argument in schema}
         given |= {**dict(zip(names, args, strict=False)), **named}
         return {
-            name: value.shape
-            if isinstance(value, torch.Tensor) and not self.data.isdisjoint(_memories(value))
-            else value
-            for name, value in given.items()
+            name: pytree.tree_map_only(torch.Tensor, self._as_told, value) for name, value in given.items()
         }
+
+    def _as_told(self, tensor: torch.Tensor) -> object:
+        return tensor if self.data.isdisjoint(_memories(tensor)) else tensor.shape
 
     def _deliver(self, tap: Tap, value: object) -> None:
         with _disable_current_modes(), no_python_dispatcher():

@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element, SubElement, fromstring, indent, tostr
 from eqaudit.gate import incomplete
 from eqaudit.report import GateCheck, Outcome, Report
 from eqaudit.reporters.base import check_result, gate_checks
+from eqaudit.reporters.diagnosis import describe_cause, describe_diagnosis
 from eqaudit.reporters.escape import LONGEST_TEXT, shorten, show
 from eqaudit.reporters.terminal import describe_where
 
@@ -55,6 +56,8 @@ def _add_report(suite: Element, report: Report) -> None:
             _add_problem(case, "failure", check_result(check), _describe(check))
     said = [*([verdict.sentence] if verdict else []), *describe_where(report)]
     said += [f"not measured: {line}" for line in incomplete(report)]
+    if report.diagnose is not None:
+        said += [f"why: {describe_diagnosis(report.diagnose)}", *map(describe_cause, report.diagnose.causes)]
     SubElement(suite, "system-out").text = "\n".join(map(_text, said))
 
 

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from eqaudit.gate import incomplete
-from eqaudit.report import BaselineRecord, Change, GateCheck, Outcome, Report
+from eqaudit.report import BaselineRecord, CauseFound, Change, GateCheck, Outcome, Report
 from eqaudit.reporters.base import Result, check_result, gate_checks, is_judged, outcome_result
+from eqaudit.reporters.diagnosis import describe_diagnosis, describe_effect, describe_layers
 from eqaudit.reporters.escape import markdown_code, markdown_text
 from eqaudit.reporters.layer_table import layer_cells
 from eqaudit.reporters.terminal import describe_images, describe_model, describe_where
@@ -64,6 +65,10 @@ def _section(outcome: Outcome, heading: str, most: int) -> Iterator[str]:
     yield from _table(("limit", "value", "allowed", "result", "why"), map(_limit, checks), most)
     if report.gate is not None and report.gate.baseline is not None:
         yield from _baseline(report.gate.baseline, most)
+    if report.diagnose is not None:
+        yield f"\n**Why.** {markdown_text(describe_diagnosis(report.diagnose))}"
+        titles = ("cause", "layers", "what it is", "without it", "what helps")
+        yield from _table(titles, map(_cause, report.diagnose.causes), most)
     missing = [(markdown_text(line),) for line in incomplete(report)]
     yield from _table(("not measured",), missing, most)
     yield from _layers(report, most)
@@ -116,6 +121,12 @@ def _change(change: Change) -> tuple[str, ...]:
     moved = " → ".join(format_error(value) + (f" {name}" if name else "") for value, name in sides)
     where = markdown_text(change.element)
     return markdown_code(change.name), where, moved, f"{arrow}{change.judged}", markdown_text(change.reason)
+
+
+def _cause(cause: CauseFound) -> tuple[str, ...]:
+    layers = describe_layers(cause, markdown_code) or "-"
+    said = (cause.explanation, describe_effect(cause), cause.fix)
+    return markdown_code(cause.id), layers, *map(markdown_text, said)
 
 
 def _layers(report: Report, most: int) -> Iterator[str]:

@@ -11,7 +11,7 @@ from eqaudit.transforms.layouts import (
     layout_from_letters,
 )
 from eqaudit.transforms.points import Points, choose_points
-from eqaudit.transforms.resampling import Resampler, Table
+from eqaudit.transforms.resampling import Resampler, Table, slope_matrix
 from eqaudit.transforms.windows import disc_mask, disc_window
 
 __all__ = [
@@ -33,5 +33,6 @@ __all__ = [
     "is_exact",
     "layout_from_letters",
     "move_exactly",
+    "slope_matrix",
     "split",
 ]

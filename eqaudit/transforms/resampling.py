@@ -183,6 +183,26 @@ def _prefilter(size: int, resampler: Resampler) -> torch.Tensor:
     return _PREFILTERS[key]
 
 
+def slope_matrix(size: int) -> torch.Tensor:
+    """Return the matrix from samples of a side to the slopes of their quintic spline, (size, size) float64.
+
+    It is the derivative of a shift by the spline that reflects at the border: at samples a compact scheme of
+    order 6, off by 4e-6 at a wave of 12 pixels and by 0.5 % at one of 4.
+
+    Examples
+    --------
+    >>> slopes = slope_matrix(32) @ torch.arange(32, dtype=torch.float64)
+    >>> bool((slopes[12:20] - 1).abs().max() < 1e-4)
+    True
+    """
+    resampler = Resampler("spline", "reflect")
+    places, _ = _extend(torch.arange(size).reshape(-1, 1) + torch.arange(-2, 3), size, resampler.extension)
+    # The slope of the B-spline of degree 5 at whole numbers.
+    weights = torch.tensor([-1, -10, 0, 10, 1], dtype=torch.float64) / 24
+    slopes = torch.zeros(size, size, dtype=torch.float64)
+    return slopes.scatter_add_(1, places, weights.expand(size, -1)) @ _prefilter(size, resampler)
+
+
 def _extend(places: torch.Tensor, size: int, extension: Extension) -> tuple[torch.Tensor, torch.Tensor]:
     """Return where places beyond the border are read, and whether they count (1 or 0), in float64."""
     if extension == "zeros":

@@ -1,37 +1,10 @@
-"""All rules, one file each."""
+"""All rules, one file each: every module of this folder has a ``RULE``."""
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from eqaudit.diagnosis.base import Rule
-from eqaudit.diagnosis.rules import (
-    batch_statistics,
-    border,
-    broken_field,
-    dropout,
-    even_kernel,
-    flatten,
-    kernel,
-    one_sided_padding,
-    orbit_pooling,
-    position_embedding,
-    resize,
-    rounding,
-    subsampling,
-)
 
 RULES: tuple[Rule, ...] = tuple(
-    module.RULE
-    for module in (
-        batch_statistics,
-        border,
-        broken_field,
-        dropout,
-        even_kernel,
-        flatten,
-        kernel,
-        one_sided_padding,
-        orbit_pooling,
-        position_embedding,
-        resize,
-        rounding,
-        subsampling,
-    )
+    import_module(f"{__name__}.{module.name}").RULE for module in iter_modules(__path__)
 )

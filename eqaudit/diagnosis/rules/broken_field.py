@@ -2,12 +2,30 @@
 
 from collections.abc import Iterator
 
-from eqaudit.diagnosis.base import Rule, Scene, Suspect, asymmetry, constants_of
+import torch
+
+from eqaudit.diagnosis.base import (
+    JOINS,
+    Rule,
+    Scene,
+    Suspect,
+    asymmetry,
+    constants_of,
+    is_uniform,
+    over_channels,
+)
+from eqaudit.diagnosis.steps import Step
+from eqaudit.loader import Operation
 from eqaudit.representations import Orthogonal
 
-PER_CHANNEL = frozenset(
-    {"batch_norm", "native_batch_norm", "instance_norm", "group_norm", "layer_norm", "prelu", "mul", "add"}
-)
+PER_CHANNEL = JOINS | {
+    "batch_norm",
+    "native_batch_norm",
+    "instance_norm",
+    "group_norm",
+    "layer_norm",
+    "prelu",
+}
 POINTWISE = frozenset({"relu", "leaky_relu", "gelu", "silu", "elu", "sigmoid", "tanh", "hardswish", "relu6"})
 
 
@@ -21,16 +39,25 @@ def find(scene: Scene) -> Iterator[Suspect]:
             if operation.name in POINTWISE and isinstance(action, Orthogonal):
                 yield Suspect(f"{operation.name} acts on single channels, which turns mix", step)
             if operation.name in PER_CHANNEL:
-                shape = (1, -1, *[1] * (len(step.shape) - 2))
                 errors = [
-                    asymmetry(constant.reshape(shape), step, scene.setting, scene.element)
-                    for constant in constants_of(operation)
-                    if constant.numel() == step.shape[1]
+                    _asymmetry(constant, operation, step, scene) for constant in constants_of(operation)
                 ]
-                largest = max((error for error in errors if error is not None), default=0.0)
+                largest = max(errors, default=0.0)
                 if largest > scene.network.limit:
                     differ = f"differ by {largest:.2g} between channels of one field"
                     yield Suspect(f"{operation.name}: its weights {differ}", step)
+                else:
+                    evidence = f"{operation.name}: channels that turn into each other are not treated alike"
+                    yield Suspect(evidence, step, likely=True)
+
+
+def _asymmetry(constant: torch.Tensor, operation: Operation, step: Step, scene: Scene) -> float:
+    """Return how much numbers of single channels differ within fields; 0 of what is no such number."""
+    joined = operation.name in JOINS
+    spread = constant if joined else over_channels(constant, step)
+    error = None if spread is None else asymmetry(spread, step, scene.setting, scene.element)
+    varies = joined and error is not None and step.layout.spatial and not is_uniform(constant, step)
+    return 0.0 if error is None or varies else error
 
 
 RULE = Rule(

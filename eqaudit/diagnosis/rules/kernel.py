@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import torch
 
-from eqaudit.diagnosis.base import MAP_RANK, Rule, Scene, Suspect, flattened, window_of
+from eqaudit.diagnosis.base import MAP_RANK, Rule, Scene, Suspect, constants_of, flattened, window_of
 from eqaudit.diagnosis.steps import relative_error
 from eqaudit.groups import Element
 from eqaudit.transforms import move_exactly
 
-WEIGHTED = frozenset({"addmm", "conv2d", "conv_transpose2d", "linear", "matmul", "mm"})
+WEIGHTED = frozenset({"addmm", "bmm", "conv2d", "conv_transpose2d", "einsum", "linear", "matmul", "mm"})
 
 
 def find(scene: Scene) -> Iterator[Suspect]:
@@ -19,16 +19,18 @@ def find(scene: Scene) -> Iterator[Suspect]:
             continue
         plain = step.action is None and (step.before is None or step.before.action is None)
         for operation in step.operations:
-            weight = operation.arguments.get("weight", operation.arguments.get("mat2"))
+            # A bias has one dimension.
+            weight = max(constants_of(operation), key=torch.Tensor.dim, default=None)
             window = window_of(operation)
-            if operation.name not in WEIGHTED or not isinstance(weight, torch.Tensor):
+            if operation.name not in WEIGHTED or weight is None:
                 continue
             differs = _asymmetry(weight, scene.element) if plain and weight.ndim == MAP_RANK else None
             if differs is not None and differs > scene.network.limit:
                 moved = f"the kernel differs from itself moved by {scene.element} by {differs:.2g}"
                 yield Suspect(f"{operation.name}: {moved}", step)
             elif window is None or window.fits:
-                yield Suspect(f"{operation.name}: its weights do not commute with the action found", step)
+                evidence = f"{operation.name}: its weights do not commute with the action found"
+                yield Suspect(evidence, step, likely=True)
 
 
 def _asymmetry(weight: torch.Tensor, element: Element) -> float | None:

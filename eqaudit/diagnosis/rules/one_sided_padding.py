@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from eqaudit.diagnosis.base import Rule, Scene, Suspect, data_of, is_space
+from eqaudit.diagnosis.base import Rule, Scene, Suspect, cut_of, two
 from eqaudit.diagnosis.steps import Step
 from eqaudit.loader import Operation
 
@@ -20,9 +20,9 @@ def find(scene: Scene) -> Iterator[Suspect]:
 
 def _padded(operation: Operation) -> str | None:
     given = operation.arguments
-    extra = given.get("output_padding")
-    if operation.name == "conv_transpose2d" and isinstance(extra, Sequence) and any(extra):
-        return f"output_padding {list(extra)} adds cells at the bottom and on the right"
+    extra = two(given.get("output_padding"), (0, 0))
+    if operation.name == "conv_transpose2d" and any(extra):
+        return f"output_padding {extra} adds cells at the bottom and on the right"
     pad = given.get("pad", given.get("padding"))
     if operation.name not in PADS or not isinstance(pad, Sequence):
         return None
@@ -33,19 +33,10 @@ def _padded(operation: Operation) -> str | None:
 
 
 def _cropped(operation: Operation, step: Step) -> str | None:
-    given, before = operation.arguments, data_of(operation)
-    dim, start, end = (given.get(name) for name in ("dim", "start", "end"))
-    if operation.name != "slice" or before is None or not isinstance(dim, int):
+    cut = cut_of(operation, step)
+    if cut is None or cut.every > 1 or cut.before == cut.behind:
         return None
-    if not is_space(dim, before, step):
-        return None
-    size = before[dim]
-    first = int(start) if isinstance(start, int) else 0
-    last = min(int(end), size) if isinstance(end, int) else size
-    first, last = (place + size if place < 0 else place for place in (first, last))
-    if first == size - last:
-        return None
-    return f"cropped by {first} cells on one side and {size - last} on the other"
+    return f"cropped by {cut.before} cells on one side and {cut.behind} on the other"
 
 
 RULE = Rule("one-sided-padding", "pad or crop both sides alike; then check that strides still fit", find)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from eqaudit.diagnosis.base import Rule, Scene, Suspect, data_of, is_space, window_of
+from eqaudit.diagnosis.base import Rule, Scene, Suspect, cut_of, window_of
 from eqaudit.diagnosis.steps import Step
 from eqaudit.loader import Operation
 
@@ -10,10 +10,9 @@ from eqaudit.loader import Operation
 def find(scene: Scene) -> Iterator[Suspect]:
     """Compare size, padding, kernel and stride of every window that a breaking step slides over a map."""
     for step in scene.network.breaking:
-        for operation in step.operations:
-            evidence = misfit(operation) or _sliced(operation, step)
-            if evidence is not None:
-                yield Suspect(evidence, step)
+        found = [evidence for operation in step.operations if (evidence := misfit(operation))]
+        for evidence in [*found, *_sliced(step)]:
+            yield Suspect(evidence, step)
 
 
 def misfit(operation: Operation) -> str | None:
@@ -30,15 +29,17 @@ def misfit(operation: Operation) -> str | None:
     return None
 
 
-def _sliced(operation: Operation, step: Step) -> str | None:
-    """Say the same of an indexing with a step, ``x[..., ::2]``: a window of one cell."""
-    before, every = data_of(operation), operation.arguments.get("step")
-    dim = operation.arguments.get("dim")
-    if operation.name != "slice" or before is None or not isinstance(every, int) or not isinstance(dim, int):
-        return None
-    if not is_space(dim, before, step) or not (before[dim] - 1) % every:
-        return None
-    return f"slice: ({before[dim]} - 1) mod {every} = {(before[dim] - 1) % every}"
+def _sliced(step: Step) -> Iterator[str]:
+    """Say the same of indexing with a step, ``x[..., ::2]``: a window of one cell.
+
+    Not where every place is taken by one of several such slices: patches, and nothing is left out.
+    """
+    cuts = [cut for operation in step.operations if (cut := cut_of(operation, step)) and cut.every > 1]
+    for cut in cuts:
+        starts = {other.before for other in cuts if (other.dim, other.every) == (cut.dim, cut.every)}
+        if cut.before != cut.behind and len(starts) < cut.every:
+            taken = f"one of {cut.every} cells of {cut.size}"
+            yield f"slice: {taken}, {cut.before} left over on one side and {cut.behind} on the other"
 
 
 RULE = Rule(
