@@ -1,7 +1,32 @@
-"""`python -m eqaudit`."""
+"""`python -m eqaudit`, and the command that is installed."""
 
 import sys
 
-from eqaudit.cli import main
+from eqaudit.errors import ExitCode
+from eqaudit.requirements import import_failure
+from eqaudit.stopping import Stopper
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the command line; a package that is missing is told in one line, as any error is."""
+    stopper = Stopper()
+    stopper.listen()
+    try:
+        from eqaudit.cli import main as run  # noqa: PLC0415 - what it needs may be missing
+
+        code = run()
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
+    except ImportError as error:
+        failure = import_failure(error)
+        sys.stderr.write(f"error: {failure.message}\n  {failure.hint}\n")
+        code = failure.exit_code
+    stopper.ignore()
+    return code
+
+
+if __name__ == "__main__":
+    if not sys.flags.safe_path:
+        # Python's -m looks into the current folder first, where a torch.py may lie.
+        del sys.path[0]
+    sys.exit(main())
