@@ -22,7 +22,7 @@ def current_job() -> Job:
     Raises
     ------
     UsageError
-        They are no numbers, or the rank is none of the job.
+        They are no numbers, contradict each other, or are not what torchrun said.
     """
     size = os.environ.get("WORLD_SIZE", "1")
     rank = os.environ.get("RANK", "0") if "WORLD_SIZE" in os.environ else "0"
@@ -30,7 +30,8 @@ def current_job() -> Job:
         job = Job(int(rank), int(size))
     except ValueError:
         job = Job(-1, 0)
-    if not 0 <= job.rank < job.size:
+    # Torchrun says the size twice: who changed one of them would have us wait for ranks that do not exist.
+    if not 0 <= job.rank < job.size or os.environ.get("ROLE_WORLD_SIZE", size) != size:
         raise UsageError(
             f"the environment has RANK={rank} and WORLD_SIZE={size}, which is no place in a job",
             "start the job with torchrun, or unset both",

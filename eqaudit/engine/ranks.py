@@ -18,8 +18,11 @@ from eqaudit.errors import WorkerError
 from eqaudit.job import current_job
 
 BEAT = timedelta(seconds=1)
-SILENCE = timedelta(seconds=20)
+SILENCE = timedelta(seconds=15)
 """A rank that gives no sign of life for so long is lost. It may compute for as long as it likes."""
+CONNECTING = timedelta(seconds=10)
+JOINING = timedelta(seconds=20)
+"""How much later than the first the last rank may have started."""
 
 
 class Ranks(Protocol):
@@ -92,17 +95,31 @@ class Torchrun(Ranks):
 
 
 class Pulse:
-    """Signs of life: each rank counts in the store of the job, and whoever waits for others watches them.
+    """Signs of life: each rank counts in the store of the job, and whoever waits for another looks at them.
 
-    A collective begins when all ranks have come, so it may have a short time limit; that of the way there
-    has none, for a unit of work may take hours.
+    A collective begins when all ranks have come, so it has a short time limit; the way there has none, for a
+    unit of work may take hours.
     """
 
     def __init__(self, store: Any, rank: int, size: int) -> None:
         self.rank, self.size, self._store = rank, size, store
         self._meetings = itertools.count()
-        self._seen = [(b"", time.monotonic())] * size
+        self._names = [f"eqaudit/pulse/{other}" for other in range(size)]
+        store.set(self._names[rank], "0")
+        self._wait_for_all()
+        # In beats of our own, not in seconds: when a whole machine sleeps, nobody is silent.
+        self._silent = [0] * size
         threading.Thread(target=self._beat, args=[store.clone()], daemon=True).start()
+
+    def _wait_for_all(self) -> None:
+        try:
+            self._store.wait(self._names, JOINING)
+        except distributed.DistStoreError as error:
+            absent = [str(rank) for rank, name in enumerate(self._names) if not self._store.check([name])]
+            raise WorkerError(
+                f"of {self.size} ranks these did not come in {JOINING.total_seconds():g} s: {', '.join(absent)}",
+                "start the job with torchrun, and see what those ranks said",
+            ) from error
 
     def meet(self) -> None:
         """Wait until all ranks have come here; raises WorkerError when one of them is silent."""
@@ -113,29 +130,29 @@ class Pulse:
             try:
                 self._store.wait([f"{name}/all"], BEAT)
             except distributed.DistStoreError:
-                self._watch()
+                self._require_all()
             else:
                 return
 
+    def _require_all(self) -> None:
+        lost = next((rank for rank, beats in enumerate(self._silent) if beats * BEAT > SILENCE), None)
+        if lost is not None:
+            raise WorkerError(
+                f"rank {lost} of the job gives no sign of life for {SILENCE.total_seconds():g} s",
+                "see what that rank said, and whether its process was stopped or its machine is gone",
+            )
+
     def _beat(self, store: Any) -> None:
+        before: list[bytes] = []
         # Ends with the process, or with the store.
         with suppress(RuntimeError):
-            for count in itertools.count():
-                store.set(f"eqaudit/pulse/{self.rank}", str(count))
+            for count in itertools.count(1):
+                store.set(self._names[self.rank], str(count))
+                found = store.multi_get(self._names)
+                for rank, (old, new) in enumerate(zip(before, found, strict=False)):
+                    self._silent[rank] = self._silent[rank] + 1 if old == new else 0
+                before = found
                 time.sleep(BEAT.total_seconds())
-
-    def _watch(self) -> None:
-        now = time.monotonic()
-        for rank in range(self.size):
-            name = f"eqaudit/pulse/{rank}"
-            count = self._store.get(name) if self._store.check([name]) else b""
-            if count != self._seen[rank][0]:
-                self._seen[rank] = count, now
-            elif now - self._seen[rank][1] > SILENCE.total_seconds():
-                raise WorkerError(
-                    f"rank {rank} of the job gives no sign of life for {SILENCE.total_seconds():g} s",
-                    "see what that rank said, and whether its process was stopped or its machine is gone",
-                )
 
 
 @contextmanager
@@ -154,10 +171,9 @@ def join_ranks() -> Iterator[Ranks]:
         # Some builds of torch have no part for this.
         from torch.distributed.rendezvous import rendezvous  # noqa: PLC0415
 
-        store, rank, size = next(rendezvous("env://", timeout=SILENCE))
+        store, rank, size = next(rendezvous("env://", timeout=CONNECTING))
         store.set_timeout(SILENCE)
         pulse = Pulse(store, rank, size)
-        pulse.meet()
         distributed.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=SILENCE)
     except (ImportError, RuntimeError, ValueError) as error:
         raise WorkerError(
