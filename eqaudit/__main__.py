@@ -1,5 +1,6 @@
 """`python -m eqaudit`, and the command that is installed."""
 
+import os
 import sys
 
 from eqaudit.errors import ExitCode
@@ -9,6 +10,7 @@ from eqaudit.stopping import Stopper
 
 def main() -> int:
     """Run the command line; a package that is missing is told in one line, as any error is."""
+    _fill_standard_streams()
     stopper = Stopper()
     stopper.listen()
     try:
@@ -23,6 +25,15 @@ def main() -> int:
         code = failure.exit_code
     stopper.ignore()
     return code
+
+
+def _fill_standard_streams() -> None:
+    """Open what is closed, so that no pipe and no report of ours gets the number of a standard stream."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from types import FrameType
@@ -24,8 +23,9 @@ class Stopper:
                 signal.signal(number, self._raise)
 
     def ignore(self) -> None:
-        """Ignore them from now on: what is left is the end of the interpreter."""
-        self._deaf_until = math.inf
+        """Ignore them from now on: what is left is the end of the interpreter, which drops our handler."""
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
 
     def _raise(self, _number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()

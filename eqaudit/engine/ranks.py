@@ -117,7 +117,7 @@ class Pulse:
         except distributed.DistStoreError as error:
             absent = [str(rank) for rank, name in enumerate(self._names) if not self._store.check([name])]
             raise WorkerError(
-                f"of {self.size} ranks these did not come in {JOINING.total_seconds():g} s: {', '.join(absent)}",
+                f"of {self.size} ranks did not come in {JOINING.total_seconds():g} s: {', '.join(absent)}",
                 "start the job with torchrun, and see what those ranks said",
             ) from error
 
