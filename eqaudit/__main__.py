@@ -2,8 +2,10 @@
 
 import os
 import sys
+from contextlib import suppress
 
 from eqaudit.errors import ExitCode
+from eqaudit.reporters.escape import show
 from eqaudit.requirements import import_failure
 from eqaudit.stopping import Stopper
 
@@ -21,7 +23,9 @@ def main() -> int:
         code = ExitCode.INTERRUPTED
     except ImportError as error:
         failure = import_failure(error)
-        sys.stderr.write(f"error: {failure.message}\n  {failure.hint}\n")
+        # The usual way to write an error needs packages itself. Without a standard error the code must do.
+        with suppress(OSError, AttributeError):
+            sys.stderr.write(f"error: {show(failure.message)}\n  {show(failure.hint)}\n")
         code = failure.exit_code
     stopper.ignore()
     return code

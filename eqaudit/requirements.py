@@ -33,7 +33,7 @@ def require_version(name: str, version: str) -> None:
 def import_failure(error: Exception) -> EqauditError:
     """Return what to tell when a package, or what it needs itself, cannot be imported."""
     name = (getattr(error, "name", None) or "").partition(".")[0]
-    said = f"{type(error).__name__}: {error}"
+    said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     if name in PACKAGES:
         return EqauditError(f"{name} is missing, too old or broken: {said}", _install(PACKAGES[name]))
     return EqauditError(

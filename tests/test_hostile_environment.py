@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_ranks import _children, _launch, _wait_for_rank
 from test_ranks import _environment as rank_environment
-from test_ranks import _ignored, _launch, _wait_for_rank
 
 from eqaudit.cli import output
 from eqaudit.cli.output import TEMPORARY_PREFIX, check_folder, check_output, write_file
@@ -176,12 +176,6 @@ def wait_for(found: Callable[[], Any], process: subprocess.Popen[bytes]) -> None
         time.sleep(0.01)
 
 
-def children_of(process: int) -> list[int]:
-    """Return the direct children of a process."""
-    tasks = Path(f"/proc/{process}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
-
-
 def is_untouched(folder: Path) -> bool:
     """Return whether the old report is there and nothing else was left."""
     names = {path.name for path in folder.iterdir()} - {"mark", "__pycache__"}
@@ -198,7 +192,7 @@ def interrupt(
     start = ["-c", SLOW_DISK] if moment == "writing" else ["-m", "eqaudit"]
     with started([sys.executable, "-P", *start, *TO_FILE], workshop, MARK=moment) as process:
         wait_for(lambda: [*workshop.glob("mark"), *_written(workshop)], process)
-        children = children_of(process.pid)
+        children = _children(process.pid)
         begun = time.monotonic()
         for _ in range(times):
             process.send_signal(sent)
@@ -587,7 +581,7 @@ MISSING = "raise ModuleNotFoundError(\"No module named '{0}'\", name='{0}')"
         ("skimage", MISSING, ()),
         ("matplotlib", MISSING, ("--plots", "pictures")),
         ("typer", MISSING, ()),
-        ("msgspec", MISSING, ()),
+        ("msgspec", MISSING.replace("{0}'\"", "{0}'\\n\\x1b[2J\""), ()),
     ],
 )
 def test_e18_package_that_is_missing_or_old(
@@ -671,9 +665,9 @@ def test_e20_rank_that_is_stopped(whom: str, workshop: Path) -> None:
             assert job.wait(PATIENCE) != 0
             assert time.monotonic() - begun < LOST
         finally:
-            with _ignored():
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(job.pid, signal.SIGKILL)
-            with _ignored():
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
     assert is_untouched(workshop)
 
