@@ -4,8 +4,14 @@ from enum import IntEnum
 
 
 def is_out_of_memory(message: str) -> bool:
-    """Tell whether torch says that memory is used up; it has no exception of its own for the machine's."""
-    said = ("can't allocate memory", "not enough memory", "out of memory")
+    """Tell whether torch, or who loads its libraries, says that memory is used up; they have no exception."""
+    said = (
+        "can't allocate memory",
+        "Cannot allocate memory",
+        "failed to map segment",
+        "not enough memory",
+        "out of memory",
+    )
     return any(words in message for words in said)
 
 

@@ -11,6 +11,7 @@ import codecs
 import contextlib
 import os
 import pickle
+import select
 import selectors
 import signal
 import subprocess
@@ -21,18 +22,25 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
 from typing import IO, assert_never
 
 import msgspec
 
 from eqaudit.comparison import Timings
 from eqaudit.errors import EqauditError, ExitCode, WorkerError, is_out_of_memory
+from eqaudit.job import current_job
 from eqaudit.plan import AuditPlan, LayersPlan, Plan, TimingPlan
 from eqaudit.report import Audited, Listing, encode
+from eqaudit.requirements import import_failure, require_version
 
 CHUNK = 1 << 16
 KEPT_OUTPUT = 1 << 20
 GRACE_SECONDS = 2.0
+STARTING = "starting"
+STOPPED_SECONDS = 10.0
+"""How long the command of a rank may be stopped (SIGSTOP) before the job counts it as lost."""
 
 # glibc gives big blocks back to the system at once and faults them in again for every batch; blocks up
 # to these sizes are kept instead.
@@ -183,7 +191,7 @@ class _Conversation:
     timeout: float
     on_progress: OnProgress
     on_output: OnOutput
-    stage: str = "starting"
+    stage: str = STARTING
     tail: deque[bytes] = field(default_factory=lambda: deque(maxlen=KEPT_OUTPUT // CHUNK))
     _decoder: codecs.IncrementalDecoder = field(
         default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace")
@@ -257,6 +265,11 @@ class _Conversation:
             return WorkerError(
                 f"the measuring process was ended by {name} while {self.stage}{memory}", _BLAME
             )
+        if self.stage == STARTING:
+            return WorkerError(
+                f"the measuring process cannot start and ended with exit code {code}{self._last_words()}",
+                "see whether Python can import torch here, and has the memory and threads for it",
+            )
         return WorkerError(
             f"the model ended its process with exit code {code} while {self.stage}{self._last_words()}",
             _BLAME,
@@ -306,8 +319,7 @@ def main(arguments: list[str]) -> None:
 
 def _measure(plan: Plan, progress: Callable[[str, int, int], None]) -> Event:
     try:
-        from eqaudit import diagnosis, engine  # noqa: PLC0415 - only here is torch imported
-
+        diagnosis, engine = _import_measuring()
         result: msgspec.Struct | None
         match plan:
             case AuditPlan():
@@ -330,6 +342,22 @@ def _measure(plan: Plan, progress: Callable[[str, int, int], None]) -> Event:
         return Failed("internal error", "", ExitCode.INTERNAL, traceback.format_exc())
 
 
+def _import_measuring() -> tuple[ModuleType, ModuleType]:
+    """Import torch, here alone, and all that measures; what fails in other packages is no bug of ours."""
+    try:
+        import torch  # noqa: PLC0415
+
+        require_version("torch", torch.__version__)
+        from eqaudit import diagnosis, engine  # noqa: PLC0415
+    except (EqauditError, MemoryError):
+        raise
+    except Exception as error:
+        if is_out_of_memory(str(error)):
+            raise
+        raise import_failure(error) from error
+    return diagnosis, engine
+
+
 def _take_standard_input() -> int:
     """Leave the model an empty standard input; return the parent's pipe."""
     parent = os.dup(0)
@@ -340,9 +368,23 @@ def _take_standard_input() -> int:
 
 
 def _die_with_parent(parent: int) -> None:
-    while os.read(parent, 1):
-        pass
+    """End this process when the command ends, and both when the command of a torchrun job stands still."""
+    command, running = os.getppid(), time.monotonic()
+    alone = current_job().size == 1
+    while not select.select([parent], [], [], None if alone else 1.0)[0]:
+        if not _is_stopped(command):
+            running = time.monotonic()
+        elif time.monotonic() - running > STOPPED_SECONDS:
+            os.kill(command, signal.SIGKILL)
     os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+def _is_stopped(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        # Gone, or a system without /proc.
+        return False
 
 
 if __name__ == "__main__":

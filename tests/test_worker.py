@@ -282,9 +282,17 @@ def endless(
             process.kill()
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c_ends_everything_at_once(
-    times: int, models: Path, tmp_path: Path, command: list[str], ends: Callable[..., bool]
+@pytest.mark.parametrize(
+    ("sent", "times"),
+    [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 2)],
+)
+def test_a_signal_ends_everything_at_once(
+    sent: signal.Signals,
+    times: int,
+    models: Path,
+    tmp_path: Path,
+    command: list[str],
+    ends: Callable[..., bool],
 ) -> None:
     """Interrupted once, or again by an impatient hand: code 130, no process left, nothing written."""
     report = tmp_path / "report.json"
@@ -292,26 +300,25 @@ def test_ctrl_c_ends_everything_at_once(
     with endless(models, tmp_path, command, "--json", os.fspath(report)) as process:
         started = time.monotonic()
         for _ in range(times):
-            process.send_signal(signal.SIGINT)
+            process.send_signal(sent)
             time.sleep(0.01)
         stdout, stderr = process.communicate(timeout=PATIENCE)
         assert time.monotonic() - started < SOON
     assert process.returncode == ExitCode.INTERRUPTED
-    assert (stdout, stderr) == (b"", b"interrupted: nothing was written\n")
+    assert (stdout, stderr) == (b"", b"interrupted: no file is left half-written\n")
     assert all(ends(number, SOON) for number in processes_in(tmp_path))
     assert report.read_bytes() == b"old"
     assert {path.name for path in tmp_path.iterdir()} == {"processes", "report.json"}
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
 def test_the_measuring_process_dies_with_the_command(
-    sent: signal.Signals, models: Path, tmp_path: Path, command: list[str], ends: Callable[..., bool]
+    models: Path, tmp_path: Path, command: list[str], ends: Callable[..., bool]
 ) -> None:
-    """Whatever ends the command, even what cannot be caught, leaves nobody behind to compute."""
+    """Even what cannot be caught leaves nobody behind to compute."""
     with endless(models, tmp_path, command) as process:
-        process.send_signal(sent)
+        process.send_signal(signal.SIGKILL)
         assert process.communicate(timeout=PATIENCE) == (b"", b"")
-    assert process.returncode == -sent
+    assert process.returncode == -signal.SIGKILL
     assert all(ends(number) for number in processes_in(tmp_path))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import traceback
 from typing import Annotated, Any
@@ -16,6 +15,7 @@ from eqaudit.cli.help import Command, Group, usage_error
 from eqaudit.cli.output import write_error, write_stderr, write_stdout
 from eqaudit.errors import EqauditError, ExitCode
 from eqaudit.reporters.escape import show
+from eqaudit.requirements import import_failure
 from eqaudit.version import __version__
 from eqaudit.worker import InternalError
 
@@ -84,6 +84,10 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except InternalError as error:
         return _report_bug(str(error))
+    except ImportError as error:
+        failure = import_failure(error)
+        write_error(failure)
+        return failure.exit_code
     except Exception as error:  # noqa: BLE001 - an uncaught exception would exit with 1, which reads "gate failed"
         usage = usage_error(error)
         if usage is None:
@@ -92,9 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
         return usage.exit_code
     # Typer makes Ctrl-C into this code, or into Abort in its older versions.
     if code == ExitCode.INTERRUPTED:
-        # The hand that presses again must not break off the end of the interpreter.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        write_stderr("interrupted: nothing was written")
+        write_stderr("interrupted: no file is left half-written")
     return code
 
 

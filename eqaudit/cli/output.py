@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import shutil
@@ -15,13 +16,15 @@ from typing import TextIO
 
 import msgspec
 
+from eqaudit.cli.drawing import load_matplotlib
 from eqaudit.comparison import LETTERS, Comparison
 from eqaudit.errors import EqauditError, ExpressionError, UsageError
+from eqaudit.job import current_job
 from eqaudit.report import Audited, Report, to_json
 from eqaudit.reporters.console import Style
 from eqaudit.reporters.escape import LONGEST_TEXT, log_text, shorten, show
 
-TEMPORARY_PREFIX = ".eqaudit-"
+TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".eqaudit-", ".tmp"
 DEFAULT_WIDTH = 80
 
 
@@ -30,7 +33,11 @@ class OutputError(EqauditError):
 
 
 def require_stdout() -> None:
-    """Raise UsageError when standard output is closed: a report would be lost without a word."""
+    """Raise UsageError when standard output is closed, or it is not known which rank speaks for the job.
+
+    A report would be lost without a word.
+    """
+    current_job()
     if sys.stdout is None or sys.stdout.closed:
         raise UsageError(
             "standard output is closed: there is nowhere to write",
@@ -88,7 +95,7 @@ def write_stdout(content: str | bytes) -> None:
         The disk is full or the stream is broken.
     """
     require_stdout()
-    if int(os.environ.get("RANK", "0")):
+    if current_job().rank:
         # Of a torchrun job the first rank speaks for all.
         return
     try:
@@ -159,8 +166,9 @@ def check_output(path: str, inputs: tuple[str, ...], option: str = "--json") -> 
             raise UsageError(
                 f"{path} is an input of this audit and would be overwritten", "name another file"
             )
-        with tempfile.TemporaryFile(dir=folder, prefix=TEMPORARY_PREFIX):
-            pass
+        if target.exists() and not _may_replace(target.resolve()):
+            raise UsageError(f"{path} belongs to somebody else, in a sticky folder", "name another file")
+        _require_writable(folder)
 
 
 def resolve_output(path: str) -> Path:
@@ -185,13 +193,22 @@ def _is_same(path: Path, other: Path) -> bool:
     return path.resolve() == other.resolve()
 
 
+def _may_replace(target: Path) -> bool:
+    """Return whether the sticky bit of a folder, as that of /tmp, lets us replace a file in it."""
+    folder = target.parent.stat()
+    owners = {target.stat().st_uid, folder.st_uid}
+    return not folder.st_mode & stat.S_ISVTX or os.geteuid() in {0, *owners}
+
+
 def check_folder(path: str) -> None:
-    """Make sure, before anything is measured, that pictures can be written into a folder.
+    """Make sure, before anything is measured, that pictures can be drawn and written into a folder.
 
     Raises
     ------
     UsageError
         The path is no folder and none can be made there, or it cannot be written.
+    ImportError
+        Matplotlib is missing.
     """
     folder = Path(path)
     with _told(path, "name a folder that you may write to"):
@@ -200,8 +217,8 @@ def check_folder(path: str) -> None:
         place = folder if folder.exists() else folder.resolve().parent
         if not place.is_dir():
             raise UsageError(f"{path} cannot be made: no folder {place}", "make that folder first")
-        with tempfile.TemporaryFile(dir=place, prefix=TEMPORARY_PREFIX):
-            pass
+        _require_writable(place)
+    load_matplotlib()
 
 
 def write_pictures(folder: str, audited: Audited) -> None:
@@ -259,6 +276,9 @@ def _without_values(path: str, report: Report, letter: str = "") -> Report:
 def write_file(path: str, content: bytes) -> None:
     """Write a file whole or not at all; an old one stays until the new one is complete.
 
+    A symbolic link is followed: its target is renewed, and the link stays. Of a hard link only this name
+    gets the new content. The mode is that of any new file, whatever the old one had.
+
     Raises
     ------
     OutputError
@@ -267,12 +287,12 @@ def write_file(path: str, content: bytes) -> None:
     target = Path(path).resolve()
     try:
         with _temporary(target.parent) as (descriptor, name):
-            with os.fdopen(descriptor, "wb") as stream:
+            with open(descriptor, "wb", closefd=False) as stream:
                 stream.write(content)
-                stream.flush()
-                os.fchmod(stream.fileno(), 0o666 & ~_umask())
-                os.fsync(stream.fileno())
+            os.fchmod(descriptor, 0o666 & ~_umask())
+            os.fsync(descriptor)
             Path(name).replace(target)
+        _flush_folder(target.parent)
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written: {error.strerror}", "free some space, or write elsewhere"
@@ -281,11 +301,50 @@ def write_file(path: str, content: bytes) -> None:
 
 @contextlib.contextmanager
 def _temporary(folder: Path) -> Iterator[tuple[int, str]]:
-    descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=folder)
+    """Make a file that is locked while it is in use, so that `_sweep` of another run leaves it alone."""
+    name = ""
+    while not name:
+        descriptor, name = tempfile.mkstemp(TEMPORARY_SUFFIX, TEMPORARY_PREFIX, folder)
+        # Where there are no locks nothing is ever swept.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not os.fstat(descriptor).st_nlink:
+            # Swept before it was locked.
+            os.close(descriptor)
+            name = ""
     try:
         yield descriptor, name
     finally:
         Path(name).unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _require_writable(folder: Path) -> None:
+    """Make a file as a report is made, and remove what a killed run has left; raises OSError."""
+    with _temporary(folder):
+        _sweep(folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove temporary files whose run is dead: nobody holds their lock."""
+    for path in folder.glob(f"{TEMPORARY_PREFIX}????????{TEMPORARY_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _flush_folder(folder: Path) -> None:
+    # The file is whole already; this is for the name, and some file systems cannot.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _umask() -> int:
