@@ -21,6 +21,16 @@ from eqaudit.errors import UsageError
 from eqaudit.gate import Limits, judge
 from eqaudit.limits import limited_layers, parse_limit_expression, shorthand_limits
 from eqaudit.loader import AuditModel, copy_module, load_model, wrap_module
+from eqaudit.parsing import (
+    parse_angles,
+    parse_data,
+    parse_group,
+    parse_layout,
+    parse_model,
+    parse_precision,
+    parse_weights,
+    require_exact_elements,
+)
 from eqaudit.plan import (
     AuditPlan,
     InputOptions,
@@ -30,14 +40,6 @@ from eqaudit.plan import (
     SpaceOptions,
     Taps,
     TaskOptions,
-    parse_angles,
-    parse_data,
-    parse_group,
-    parse_layout,
-    parse_model,
-    parse_precision,
-    parse_weights,
-    require_exact_elements,
 )
 from eqaudit.report import Report
 from eqaudit.reporters.terminal import render_failure

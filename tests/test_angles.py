@@ -18,7 +18,8 @@ from eqaudit.groups import (
     maximal_holding,
     spanned_group,
 )
-from eqaudit.plan import AuditPlan, FileModel, parse_angles
+from eqaudit.parsing import parse_angles
+from eqaudit.plan import AuditPlan, FileModel
 
 MILLION = 1_000_000
 

@@ -21,7 +21,8 @@ from eqaudit.errors import ModelError
 from eqaudit.loader import AuditModel, load_model
 from eqaudit.loader.checkpoint import Checkpoint, read_checkpoint
 from eqaudit.loader.pickles import TensorSpec
-from eqaudit.plan import FileModel, parse_model, parse_weights
+from eqaudit.parsing import parse_model, parse_weights
+from eqaudit.plan import FileModel
 
 CPU = torch.device("cpu")
 PROTOCOLS = (2, 3, 4, 5)

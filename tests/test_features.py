@@ -15,13 +15,8 @@ from reports import make_sweep
 from torch import nn
 
 from eqaudit import engine
-from eqaudit.plan import (
-    AuditPlan,
-    InputOptions,
-    PathData,
-    PythonObject,
-    parse_angles,
-)
+from eqaudit.parsing import parse_angles
+from eqaudit.plan import AuditPlan, InputOptions, PathData, PythonObject
 from eqaudit.report import FeaturePicture, FeatureRow, Features, PanelImage
 from eqaudit.reporters.feature_pictures import draw_features, draw_kernels
 from eqaudit.reporters.figures import to_png

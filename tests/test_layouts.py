@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eqaudit.groups import Element, Group
-from eqaudit.plan import letters_problem
+from eqaudit.parsing import letters_problem
 from eqaudit.transforms import (
     Layout,
     Resampler,

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 import eqaudit
 from eqaudit.errors import ModelError
 from eqaudit.loader import AuditModel, Conduct, Feature, load_model, torchscript, wrap_module
-from eqaudit.plan import FileModel, PythonObject, parse_model
+from eqaudit.parsing import parse_model
+from eqaudit.plan import FileModel, PythonObject
 
 CPU = torch.device("cpu")
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "models"

@@ -17,7 +17,8 @@ from eqaudit.engine.precision import convert, is_coarse, set_tf32
 from eqaudit.errors import ExitCode, ModelError, UsageError
 from eqaudit.loader import AuditModel, load_model, wrap_module
 from eqaudit.metrics import Measured, Rerun, classify, doubtful
-from eqaudit.plan import AuditPlan, FileModel, InputOptions, Precision, RunOptions, parse_model
+from eqaudit.parsing import parse_model
+from eqaudit.plan import AuditPlan, FileModel, InputOptions, Precision, RunOptions
 from eqaudit.report import Report
 from eqaudit.verdict import conclude
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 import eqaudit
 from eqaudit import engine
-from eqaudit.plan import AuditPlan, InputOptions, PythonObject, parse_angles
+from eqaudit.parsing import parse_angles
+from eqaudit.plan import AuditPlan, InputOptions, PythonObject
 from eqaudit.report import Layer, Report, from_json
 from eqaudit.reporters.base import first_breaking_layer
 

@@ -23,7 +23,8 @@ from eqaudit.bounds import Bounds
 from eqaudit.cli.flags import input_files
 from eqaudit.errors import EqauditError, ExitCode, ModelError, UsageError
 from eqaudit.loader import AuditModel, load_model, safetensors
-from eqaudit.plan import FileModel, PythonObject, parse_model, parse_weights
+from eqaudit.parsing import parse_model, parse_weights
+from eqaudit.plan import FileModel, PythonObject
 
 CPU = torch.device("cpu")
 SOURCE = """

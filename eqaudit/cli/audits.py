@@ -29,7 +29,8 @@ from eqaudit.cli.progress import model_output, progress_bar
 from eqaudit.errors import EqauditError, ExitCode, UsageError
 from eqaudit.gate import Limits, exit_code, incomplete, judge
 from eqaudit.judging import require_measured
-from eqaudit.plan import AuditPlan, require_exact_elements
+from eqaudit.parsing import require_exact_elements
+from eqaudit.plan import AuditPlan
 from eqaudit.report import Audited, Outcome, Report, replace_text, to_json
 from eqaudit.reporters.csv_table import per_image_csv, sweep_csv
 from eqaudit.reporters.escape import hide_home, show

@@ -28,7 +28,8 @@ from eqaudit.cli.gating import GateFlags, ShorthandFlags
 from eqaudit.cli.grouping import with_flags
 from eqaudit.errors import ExitCode, UsageError
 from eqaudit.limits import limited_layers
-from eqaudit.plan import AuditPlan, parse_group, parse_layout
+from eqaudit.parsing import parse_group, parse_layout
+from eqaudit.plan import AuditPlan
 
 EXAMPLES = """Examples:
 

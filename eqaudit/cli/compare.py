@@ -39,18 +39,8 @@ from eqaudit.cli.output import (
 from eqaudit.cli.progress import model_output, progress_bar
 from eqaudit.comparison import LETTERS, Comparison, Timing
 from eqaudit.errors import EqauditError, ExitCode, UsageError
-from eqaudit.plan import (
-    NO_LAYERS,
-    AuditPlan,
-    ModelSpec,
-    PythonObject,
-    TimingPlan,
-    parse_angles,
-    parse_group,
-    parse_layout,
-    parse_model,
-    parse_weights,
-)
+from eqaudit.parsing import parse_angles, parse_group, parse_layout, parse_model, parse_weights
+from eqaudit.plan import NO_LAYERS, AuditPlan, ModelSpec, PythonObject, TimingPlan
 from eqaudit.report import Features, Report, replace_text, to_json
 from eqaudit.reporters.comparison import render_comparison
 from eqaudit.reporters.csv_table import comparison_csv

@@ -22,7 +22,8 @@ from eqaudit.cli.flags import (
 from eqaudit.cli.gating import GateFlags
 from eqaudit.cli.grouping import with_flags
 from eqaudit.limits import limited_layers
-from eqaudit.plan import AuditPlan, parse_group, parse_layout
+from eqaudit.parsing import parse_group, parse_layout
+from eqaudit.plan import AuditPlan
 
 EXAMPLES = """Examples:
 

@@ -28,7 +28,8 @@ from eqaudit.cli.output import require_stdout, stdout_style, write_stdout
 from eqaudit.cli.progress import model_output, progress_bar
 from eqaudit.errors import ExitCode, UsageError
 from eqaudit.gate import Limits, judge
-from eqaudit.plan import AuditPlan, InputOptions, TruthOptions, parse_angles, parse_data, parse_layout
+from eqaudit.parsing import parse_angles, parse_data, parse_layout
+from eqaudit.plan import AuditPlan, InputOptions, TruthOptions
 from eqaudit.report import replace_text, to_json
 from eqaudit.reporters.escape import hide_home
 from eqaudit.reporters.feature_table import render_features

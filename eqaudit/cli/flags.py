@@ -9,6 +9,17 @@ from typing import Annotated
 import typer
 
 from eqaudit.errors import UsageError
+from eqaudit.parsing import (
+    exists,
+    parse_batch_size,
+    parse_channel_values,
+    parse_data,
+    parse_device,
+    parse_integers,
+    parse_limit,
+    parse_model,
+    parse_weights,
+)
 from eqaudit.plan import (
     Boundary,
     FileModel,
@@ -27,15 +38,6 @@ from eqaudit.plan import (
     TaskName,
     TaskOptions,
     TruthOptions,
-    exists,
-    parse_batch_size,
-    parse_channel_values,
-    parse_data,
-    parse_device,
-    parse_integers,
-    parse_limit,
-    parse_model,
-    parse_weights,
 )
 
 IMAGES, TRUTH, TURNING, OUTPUT, RUN = "Images", "Truth", "Turning", "Output", "Run"

@@ -15,7 +15,7 @@ from eqaudit.errors import DataError, UsageError
 from eqaudit.gate import Limits
 from eqaudit.judging import By
 from eqaudit.limits import Limit, parse_limit_expression, shorthand_limits
-from eqaudit.plan import exists, parse_limit, parse_optional_limit
+from eqaudit.parsing import exists, parse_limit, parse_optional_limit
 
 GATE = "Gate"
 

@@ -7,7 +7,8 @@ from eqaudit.cli.grouping import with_flags
 from eqaudit.cli.output import check_output, require_stdout, stdout_style, write_file, write_stdout
 from eqaudit.cli.progress import model_output, progress_bar
 from eqaudit.errors import ExitCode
-from eqaudit.plan import InputOptions, LayersPlan, parse_integers
+from eqaudit.parsing import parse_integers
+from eqaudit.plan import InputOptions, LayersPlan
 from eqaudit.report import to_json
 from eqaudit.reporters.listing import render_layers
 from eqaudit.worker import run_layers

@@ -29,7 +29,8 @@ from eqaudit.cli.gating import GateFlags
 from eqaudit.cli.grouping import with_flags
 from eqaudit.errors import UsageError
 from eqaudit.limits import limited_layers
-from eqaudit.plan import NO_LAYERS, AuditPlan, parse_angles, parse_layout
+from eqaudit.parsing import parse_angles, parse_layout
+from eqaudit.plan import NO_LAYERS, AuditPlan
 
 EXAMPLES = """Examples:
 

@@ -23,7 +23,7 @@ from eqaudit.errors import EqauditError, ModelError
 from eqaudit.glossary import CAUSES
 from eqaudit.groups import IDENTITY, Element
 from eqaudit.loader import AuditModel, Conduct, describe, with_operations
-from eqaudit.plan import exact_group
+from eqaudit.parsing import exact_group
 from eqaudit.report import Averaging, CauseFound, Diagnosis, LieDerivative, LocalError, Report
 
 IMAGES = 4

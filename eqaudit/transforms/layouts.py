@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from eqaudit.plan import letters_problem
+from eqaudit.parsing import letters_problem
 from eqaudit.report import describe_shape
 
 SPACELESS_RANK = 2

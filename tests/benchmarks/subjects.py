@@ -20,7 +20,8 @@ from torch.nn import functional
 from eqaudit import engine
 from eqaudit.data import array_images
 from eqaudit.loader import wrap_module
-from eqaudit.plan import AuditPlan, FileModel, InputOptions, SpaceOptions, parse_angles
+from eqaudit.parsing import parse_angles
+from eqaudit.plan import AuditPlan, FileModel, InputOptions, SpaceOptions
 
 ANGLES = "15:360:15"
 STAGES = {

@@ -23,7 +23,8 @@ from torch import nn
 from eqaudit import engine
 from eqaudit.data import open_images
 from eqaudit.loader import wrap_module
-from eqaudit.plan import AuditPlan, Boundary, FileModel, InputOptions, Method, SpaceOptions, parse_angles
+from eqaudit.parsing import parse_angles
+from eqaudit.plan import AuditPlan, Boundary, FileModel, InputOptions, Method, SpaceOptions
 from eqaudit.report import ElementError
 
 sys.path.append(str(Path(__file__).parents[2] / "fixtures"))

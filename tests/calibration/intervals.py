@@ -19,7 +19,8 @@ from eqaudit.engine.references import Batch
 from eqaudit.engine.shapes import Choice
 from eqaudit.loader import load_model
 from eqaudit.metrics import PairNorms
-from eqaudit.plan import AuditPlan, FileModel, InputOptions, parse_integers, parse_model
+from eqaudit.parsing import parse_integers, parse_model
+from eqaudit.plan import AuditPlan, FileModel, InputOptions
 from eqaudit.statistics import bootstrap_indices, percentile_interval, ratio_interval, root_ratio
 
 SETS = 500
