@@ -67,6 +67,13 @@ def nan_tiff() -> bytes:
     return buffer.getvalue()
 
 
+def no_bits_tiff() -> bytes:
+    """Make a TIFF in colour that says its samples have no bits; nothing is decoded, and no error raised."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.stack([GOOD] * 3, -1), photometric="rgb", metadata=None)
+    return buffer.getvalue().replace(b"\x08\0" * 3, bytes(6))
+
+
 def read_all(path: Path) -> tuple[list[str], dict[str, str]]:
     """Return the usable names and the reasons of the others."""
     images = open_images(InputOptions(PathData(str(path)), samples=0))
@@ -97,6 +104,7 @@ def read_all(path: Path) -> tuple[list[str], dict[str, str]]:
         ("magic.dat", b"\x89PNG\r\n\x1a\n", "Error"),
         ("loop.tif", b"II*\0\x08\0\0\0\0\0\x08\0\0\0", "."),
         ("tags.tif", b"II*\0\x08\0\0\0\xff\xff" + b"\xff" * 60, "."),
+        ("no_bits.tif", no_bits_tiff(), r"shape \(0,\), its header says"),
         ("scans.jpg", encoded("JPEG") + b"\xff\xda" * 600, "JPEG of 601 scans"),
     ],
 )

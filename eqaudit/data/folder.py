@@ -49,7 +49,7 @@ class FolderSource:
         """Return the upright pixels of the first frame or page."""
         with self._picture(index) as picture:
             pixels = picture.pixels()
-            _check_numbers(pixels)
+            _check_pixels(pixels, picture.shape)
         self.notes.update(picture.notes)
         if picture.orientation in range(2, 9):
             self.notes.add("EXIF orientation applied")
@@ -72,8 +72,11 @@ class FolderSource:
             raise Unreadable(one_line(exception)) from exception
 
 
-def _check_numbers(pixels: Pixels) -> None:
+def _check_pixels(pixels: Pixels, shape: Shape) -> None:
     try:
         check_dtype("it", np.asarray(pixels).dtype)
     except DataError as error:
         raise Unreadable(error.message) from error
+    # Damaged files decode to something else than their header says, and to no error.
+    if pixels.ndim not in (2, 3) or pixels.shape[:2] != shape[1:]:
+        raise Unreadable(f"its pixels are of shape {pixels.shape}, its header says {shape}")
