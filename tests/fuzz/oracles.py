@@ -93,12 +93,11 @@ def _files(case: Case, ended: Ended, folder: Path) -> list[str]:
     found = [f"{path} is left" for path in beside]
     found += [f"{name!r} is gone" for name in expected.keys() - lying.keys()]
     written = ended.code in MEASURED or "--report" in case.arguments or case.base.configured
+    words = {word.rpartition("=")[2].partition("/")[0] for word in case.arguments}
     for name, path in lying.items():
         content = path.read_bytes()
-        # A configuration may name any place; that of an input it may not.
-        inside = (
-            name.startswith("out/") or name in case.base.writes or case.base.configured > (name in expected)
-        )
+        named = name not in expected and (case.base.configured or name.partition("/")[0] in words)
+        inside = named or name.startswith("out/") or name in case.base.writes
         if path.name.startswith(TEMPORARY_PREFIX):
             found.append(f"a temporary file is left: {name!r}")
         elif content != expected.get(name) and not (inside and written):

@@ -38,10 +38,12 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "PYTHONHASHSEED": "0",
+    "PYTHONPATH": str(Path(__file__).parents[2]),
     **ALLOCATOR,
     **SAFE_LOADING,
 }
-"""What must be set before torch is imported; files of models are written in the order of sets, too."""
+"""Set before torch is imported; files of models are written in the order of sets, and new processes must run
+the same source."""
 COLD = [sys.executable, "-P", "-m", "eqaudit"]
 
 
