@@ -26,7 +26,8 @@ REASONS = Reasons()
 
 from . import warm  # noqa: E402 - what is imported before `REASONS` is not marked
 from .bases import Base, lay_out, make_bases  # noqa: E402
-from .cases import Case, Options, make_case  # noqa: E402
+from .cases import Case, make_case  # noqa: E402
+from .commands import Options  # noqa: E402
 from .oracles import broken  # noqa: E402
 from .warm import Ended  # noqa: E402
 

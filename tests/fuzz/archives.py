@@ -1,11 +1,13 @@
 """Archives whose entries, headers, pickles and code are changed, and whose checksums are made good again."""
 
+import io
 import pickletools
 import re
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
+from zipfile import is_zipfile
 
 from test_archive import Raw, build, deflate, end_64, end_record, entries_of
 
@@ -22,9 +24,10 @@ OPERATORS = (
     "torch.manual_seed",
     "ops.mylib.op",
     "torch.add",
-    "torch.mm",
     "print",
+    "getattr",
 )
+CALLED = re.compile(r"\b(torch|ops|annotate)[\w.]*(?=\()")
 TOKEN = re.compile(r"[A-Za-z_][\w.]*|\d+(?:\.\d+)?|[^\w\s]")
 ODD_TOKENS = (
     "0",
@@ -142,6 +145,16 @@ def swap(data: bytes, other: bytes, random: Random) -> bytes:
     return build([*kept[:place], moved, *kept[place:]])
 
 
+def operations(data: bytes, random: Random) -> bytes:
+    """Change the pickle that a file is, or one that lies in it."""
+    if not is_zipfile(io.BytesIO(data)):
+        return pickle(data, random)
+    entries = entries_of(data)
+    at = random.choice([at for at, one in enumerate(entries) if one.name.endswith(b"a.pkl")])
+    entries[at] = replace(entries[at], data=pickle(entries[at].data, random))
+    return build(entries)
+
+
 def pickle(data: bytes, random: Random) -> bytes:
     """Change one operation of a pickle: dropped, repeated, moved, with another argument, or a call."""
     operations = _operations(data)
@@ -192,7 +205,8 @@ def code(text: str, random: Random) -> str:
     """Change a token or a line of the code of a TorchScript file."""
     if random.random() < 0.3:
         return "\n".join(raw.rearrange(text.split("\n"), random))
-    found = list(TOKEN.finditer(text))
+    called = random.random() < 0.4
+    found = list((CALLED if called else TOKEN).finditer(text)) or list(TOKEN.finditer(text))
     one = random.choice(found)
-    odd = random.choice((*ODD_TOKENS, *OPERATORS, random.choice(found)[0]))
+    odd = random.choice(OPERATORS if called else (*ODD_TOKENS, random.choice(found)[0]))
     return text[: one.start()] + odd + text[one.end() :]

@@ -1,44 +1,15 @@
 """Input number n: remade from the seed and its number alone."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from random import Random
 
-from . import archives, pictures, raw, values
-from .bases import Base
+from test_archive import Raw, build
 
-LONGEST_NAME = 80
-OUTPUTS = ("--json", "--csv", "--plots", "--report", "--baseline")
-PLACES = (
-    "",
-    "-",
-    "out",
-    "out/new",
-    "out/no/new",
-    "out/r.json",
-    "m.pt",
-    "i.npy",
-    "missing/x",
-    "junit=out/x",
-    "junit=",
-)
-WORDS = (
-    *("", "-", "0", "1", "-1", "2", "3,8,8", "8,8", "0,0", "1,2147483648,1", "9223372036854775808", "1e400"),
-    *("nan", "-inf", "0.5", "1e-9", "C4", "D4", "C360", "C999999", "auto", "none", "*", "[", "conv", "a=b"),
-    *("head=BD", "a=(1", "m.pt", "i.npy", "i.npy:x", "p", "net.py:make", "nothing:make", "builtin:no", "cpu"),
-    *("cuda:99", "float16", "0:90:45", "0:1:1e-12", "9:0:1", "output.error < 1", 'layers["x"].error < nan'),
-    *(
-        "dice.p5 > 2 @ r90..",
-        "verdict >= C4",
-        "accuracy < 0.5",
-        "segmentation",
-        "embedding",
-        "dense",
-        "junit=x",
-    ),
-)
+from . import archives, commands, pictures, raw, sources, values
+from .bases import Base
+from .commands import Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +24,6 @@ class Case:
     files: dict[str, bytes]
     arguments: tuple[str, ...]
     same: bool = False
-
-
-Options = Mapping[str, Sequence[str]]
-"""The options of each command."""
 
 
 def make_case(seed: int, number: int, bases: Sequence[Base], options: Options) -> Case:
@@ -125,23 +92,12 @@ def _json_header(data: bytes, random: Random) -> bytes:
     return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 
-def argument(text: str) -> str:
-    """Return a string as the command line and the names of files can hold it."""
-    return os.fsdecode(text.replace("\0", "_").encode("utf-8", "surrogatepass"))
-
-
-def file_name(random: Random) -> str:
-    """Return a hostile name that a file can have."""
-    name = os.fsdecode(os.fsencode(argument(values.string(random)).replace("/", "_"))[:LONGEST_NAME])
-    return name if name not in {"", ".", ".."} else "_"
-
-
 def _renamed(random: Random, bases: Sequence[Base], _options: Options) -> Case:
     """Give a file, or a folder of images, a hostile name, on disk and on the command line."""
     base = random.choice([base for base in bases if not base.configured])
     old = random.choice(base.targets)
     folder, slash, file = old.rpartition("/")
-    name = file_name(random)
+    name = commands.file_name(random)
     new = f"{folder}{slash}{name}{PurePath(file).suffix * random.randrange(2)}"
     if random.random() < 0.3 and slash:
         new = f"{folder}/{name}/{file}"
@@ -150,88 +106,44 @@ def _renamed(random: Random, bases: Sequence[Base], _options: Options) -> Case:
     return Case("", base, files, arguments)
 
 
-NETWORK = """
-from collections import OrderedDict
-from torch import nn
-import os, sys
-
-NAME = {name!r}
-
-
-class Net(nn.Sequential):
-    def forward(self, x):
-        {before}
-        return super().forward(x).mean((2, 3))
-
-
-def make():
-    layers = [(NAME.replace(".", "") or "x", nn.Conv2d(3, 2, 3)), ("b", nn.ReLU())]
-    made = Net(OrderedDict(layers))
-    {made}
-    return made
-"""
-ACTS = (
-    "pass",
-    "print(NAME)",
-    "os.write(2, os.fsencode(NAME.encode('utf-8', 'replace').decode()) * 9)",
-    "raise ValueError(NAME)",
-    "raise KeyError(NAME)",
-    "raise SystemExit(0)",
-    "os._exit(0)",
-    "sys.exit(NAME)",
-    "return {NAME: super().forward(x).mean((2, 3)), 'b': x}",
-    "raise KeyboardInterrupt",
-    "os.kill(os.getpid(), 11)",
-    "raise type(NAME[:9] or 'E', (Exception,), {})(NAME)",
-)
-
-
 def _named(random: Random, bases: Sequence[Base], _options: Options) -> Case:
-    """Let Python code have hostile names, say them, raise them, or end its process."""
+    """Let Python code make the model, and sometimes the images."""
     base = next(base for base in bases if base.name == "scripted")
-    acts = [random.choice(ACTS) if random.random() < 0.5 else "pass" for _ in range(2)]
-    source = NETWORK.format(
-        name=values.string(random), before=acts[0], made=acts[1].replace("return", "pass #")
-    )
-    arguments = ("check", "net.py:make", *base.arguments[2:])
+    content, factory, images = sources.source(random)
+    data = ("--data", f"net.py:{images}") if images else base.arguments[2:4]
     verbose = ("--verbose",) * random.randrange(2)
-    return Case(
-        "",
-        base,
-        {**base.files, "net.py": source.encode("utf-8", "backslashreplace")},
-        (arguments[0], *verbose, *arguments[1:]),
-    )
+    arguments = ("check", f"net.py:{factory}", *verbose, *data, *base.arguments[4:])
+    return Case("", base, {**base.files, "net.py": content}, arguments)
 
 
 def _asked(random: Random, bases: Sequence[Base], options: Options) -> Case:
-    """Change the command line: other options, other values, or the words in another order."""
     base = random.choice(bases)
-    arguments = list(base.arguments)
-    command = random.choice(tuple(options)) if random.random() < 0.05 else arguments[0]
-    for _ in range(random.choice((1, 1, 2, 3))):
-        at = random.randrange(1, len(arguments) + 1)
-        option = random.choice(options[command])
-        match random.randrange(5):
-            case 0 | 1 | 2:
-                arguments[at:at] = [option, _word(option, random)][: random.choice((1, 2, 2, 2))]
-            case 3 if at < len(arguments):
-                arguments[at] = _word(arguments[at - 1], random)
-            case _:
-                arguments[1:] = raw.rearrange(arguments[1:], random)
-    return Case("", base, base.files, tuple(_harmless(one) for one in (command, *arguments[1:])))
+    return Case("", base, base.files, commands.command_line(base.arguments, options, random))
 
 
-def _word(option: str, random: Random) -> str:
-    if option in OUTPUTS:
-        return random.choice((*PLACES, f"out/{file_name(random)}"))
-    return random.choice((random.choice(WORDS), values.string(random)))
+def _mistaken(random: Random, bases: Sequence[Base], _options: Options) -> Case:
+    """Put a file of another kind in the place of one."""
+    base, other = random.sample(bases, 2)
+    name = random.choice(base.targets)
+    kinds = (*OTHER_KINDS, other.files[random.choice(other.targets)])
+    return Case("", base, {**base.files, name: random.choice(kinds)}, base.arguments)
 
 
-def _harmless(word: str) -> str:
-    """Keep a word from naming a place outside the folder of the input, or what no command line can hold."""
-    return argument(word).replace("..", "_").replace("=/", "=_").replace("~", "_").removeprefix("/")
-
-
+OTHER_KINDS = (
+    b"",
+    b"some text\n",
+    b'{"a": 1}\n',
+    b"<!DOCTYPE html><title>404</title>\n",
+    b"import torch\n",
+    b"version https://git-lfs.github.com/spec/v1\n",
+    b"\x08\x07\x12\x07pytorch\x3a\x02\x08\x01",
+    b"\x80\x02cos\nsystem\nX\x0b\x00\x00\x00touch PWNED\x85R.",
+    bytes(132) + b"DICM" + bytes(400),
+    bytes(range(256)) * 9,
+    build([Raw(b"a/model.json", b"{}"), Raw(b"a/x", b"")]),
+    build([Raw(b"a/.data/extern_modules", b""), Raw(b"a/x.py", b"")]),
+    build([Raw(b"one", b""), Raw(b"two/x", b"")]),
+)
 ARCHIVES = (".pt", ".pt2", "w.pth", ".npz")
 ANY = ("",)
 FAMILIES: dict[str, Callable[[Random, Sequence[Base], Options], Case | None]] = {
@@ -242,7 +154,8 @@ FAMILIES: dict[str, Callable[[Random, Sequence[Base], Options], Case | None]] = 
     "contents of a model": _content(archives.contents, (".pt", ".pt2", "w.pth")),
     "lengths of storages": _content(archives.lengths, (".pt", ".pt2", "w.pth"), same=True),
     "entries of another": _swapped,
-    "operations of a pickle": _content(archives.pickle, ("old.pth",)),
+    "operations of a pickle": _content(archives.operations, (".pt", "w.pth", "old.pth")),
+    "files of another kind": _mistaken,
     "header of weights": _content(_json_header, (".safetensors",)),
     "chunks": _content(pictures.png, (".png",)),
     "segments": _content(pictures.jpeg, (".jpeg",)),

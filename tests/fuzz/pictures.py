@@ -22,7 +22,6 @@ ODD_CHUNKS = (
     b"IDAT",
     b"abcd",
 )
-TYPES = "B2HI2i2"
 NPY_HEADER = 10
 DESCRIPTIONS = (
     "<f4",
@@ -98,7 +97,12 @@ def npy(data: bytes, random: Random) -> bytes:
     """Change what the header of an array says, and write a length of the header that fits."""
     (length,) = struct.unpack_from("<H", data, NPY_HEADER - 2)
     header, body = data[NPY_HEADER : NPY_HEADER + length].decode(), data[NPY_HEADER + length :]
-    shape = ", ".join(str(random.choice((0, 1, 2, 3, 8, -1, *raw.SIZES))) for _ in range(random.randrange(6)))
+    sides = re.findall(r"\d+(?=,|\))", header)
+    if random.random() < 0.5:
+        sides = raw.rearrange(sides, random)
+    else:
+        sides[random.randrange(len(sides))] = str(random.choice((0, 1, 4, -1, *raw.SIZES)))
+    shape = ", ".join(sides)
     edits = (
         (r"\(.*?\)", f"({shape},)"),
         (r"'<f4'", repr(random.choice(DESCRIPTIONS))),

@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn, Self
 
 from eqaudit.worker import ALLOCATOR, SAFE_LOADING
@@ -44,7 +44,13 @@ ENVIRONMENT = {
 }
 """Set before torch is imported; files of models are written in the order of sets, and new processes must run
 the same source."""
-COLD = [sys.executable, "-P", "-m", "eqaudit"]
+COLD = [
+    sys.executable,
+    "-P",
+    "-c",
+    "import sys; sys.argv[0] = 'eqaudit'; import eqaudit.cli as c; sys.exit(c.main())",
+]
+"""What the script does that the package installs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +149,7 @@ def _be_command(arguments: Sequence[str], place: Path, cold: bool) -> NoReturn:
 
 
 def _run_warm(arguments: Sequence[str]) -> int:
-    sys.argv = ["eqaudit", *arguments]
+    sys.argv, sys.modules["__main__"] = ["eqaudit", *arguments], ModuleType("__main__")
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - a descriptor, for the whole process
     sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115
     tempfile.tempdir = None
