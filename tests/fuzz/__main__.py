@@ -6,6 +6,7 @@ An input whose end breaks a rule is kept in the folder ``--keep``, by number, wi
 
 import argparse
 import gc
+import importlib
 import os
 import shlex
 import shutil
@@ -154,14 +155,10 @@ def _parse() -> Any:
 
 
 def _options() -> Options:
-    import typer  # noqa: PLC0415
-
-    from eqaudit.cli import app  # noqa: PLC0415
-
-    group: Any = typer.main.get_command(app)
+    commands: Any = importlib.import_module("eqaudit.cli").app.commands
     return {
         name: [max(param.opts, key=len) for param in command.params if param.param_type_name == "option"]
-        for name, command in group.commands.items()
+        for name, command in commands.items()
     }
 
 

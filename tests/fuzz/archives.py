@@ -11,10 +11,10 @@ from zipfile import is_zipfile
 
 from test_archive import Raw, build, deflate, end_64, end_record, entries_of
 
-from . import raw, values
+from . import pictures, raw, values
 
 PICKLES = (".pkl",)
-TEXTS = (".json", ".py")
+TEXTS = (".json", ".py", ".npy")
 RECORDS = ("version", "byteorder", "archive_version", "archive_format")
 CALLS = (b"cos\nsystem\n", b"cbuiltins\neval\n", b"ctorch\nload\n", b"ctorch._utils\n_rebuild_tensor_v2\n")
 RUNS = b"cos\nsystem\nX\x0b\x00\x00\x00touch PWNEDR0"
@@ -105,6 +105,8 @@ def contents(data: bytes, random: Random) -> bytes:
         changed = raw.damage(content, random)
     elif name.endswith(".pkl"):
         changed = pickle(content, random)
+    elif name.endswith(".npy"):
+        changed = pictures.npy(content, random)
     elif name.endswith(".json"):
         changed = values.json_text(content, random)
     elif name.endswith(".py"):

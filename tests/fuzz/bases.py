@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import tifffile
@@ -17,12 +18,16 @@ from test_quantized import save as save_quantized
 from test_weights import SOURCE, legacy, tensors_file, trained, zipped
 from torch import Tensor, nn
 
+from eqaudit.report import from_json, to_json
+from eqaudit.reporters import per_image
+
 from . import warm
 
 SIDE = 8
 IMAGES = ("--data", "i.npy", "--seed", "0", "--timeout", "30")
 AUDIT = (*IMAGES, "--group", "C4", "--json", "-")
 OLD = b"an old report\n"
+BESIDE = "r.json.per-image.npz"
 CONFIG = """\
 group = "C4"
 samples = 1
@@ -213,6 +218,9 @@ def _texts(model: Base, folder: Path) -> Iterable[Base]:
         if name in {"report", "sweep"}:
             again = (*command[:-1], "-", "--baseline", "r.json")
             yield Base(f"baseline, {name}", {**second, "r.json": report}, again, ("r.json",))
+            parts = _split(report)
+            yield Base(f"{name} in parts", parts, ("render", "r.json"), (BESIDE,), sealed=True)
+            yield Base(f"baseline, {name} in parts", second | parts, again, (BESIDE,), sealed=True)
     files = {**model.files, "eqaudit.toml": CONFIG.encode()}
     yield Base("proposal", second, ("init", "m.pt", *IMAGES), ("m.pt",), writes=("eqaudit.toml",))
     yield Base("configuration", files, ("check",), ("eqaudit.toml",), configured=True)
@@ -228,6 +236,13 @@ def _written(base: Base, folder: Path) -> bytes:
     if "timing" in content:
         content["timing"] = [dict.fromkeys(times, 1) for times in content["timing"]]
     return json.dumps(content).encode()
+
+
+def _split(report: bytes) -> dict[str, bytes]:
+    """Write a report as one of many images is written, its values for each image beside it."""
+    with mock.patch.object(per_image, "LARGEST_INLINE", 0):
+        main, values = per_image.split_per_image(from_json(report, ""), BESIDE)
+    return {"r.json": to_json(main), BESIDE: values or b""}
 
 
 def lay_out(files: dict[str, bytes], folder: Path) -> None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import PurePath
 from random import Random
 
 from test_archive import Raw, build
 
 from . import archives, commands, pictures, raw, sources, values
-from .bases import Base
+from .bases import BESIDE, Base
 from .commands import Options
 
 
@@ -79,11 +80,12 @@ def _text(data: bytes, random: Random) -> bytes:
 
 def _rows(data: bytes, random: Random) -> bytes:
     rows = [row.split(b",") for row in data.splitlines()]
-    at = random.randrange(len(rows))
-    rows[at][random.randrange(2)] = random.choice(
-        (values.string(random), "-1", "1.0", "b.png", '"', "1e9")
-    ).encode("utf-8", "surrogatepass")
-    return b"\n".join(b",".join(row) for row in raw.rearrange(rows, random))
+    if random.random() < 0.5:
+        rows = raw.rearrange(rows, random)
+    else:
+        cell = random.choice((values.string(random), "-1", "1.0", "b.png", '"', "1e9"))
+        rows[random.randrange(len(rows))][random.randrange(2)] = cell.encode("utf-8", "surrogatepass")
+    return b"\n".join(b",".join(row) for row in rows)
 
 
 def _json_header(data: bytes, random: Random) -> bytes:
@@ -119,6 +121,15 @@ def _named(random: Random, bases: Sequence[Base], _options: Options) -> Case:
 def _asked(random: Random, bases: Sequence[Base], options: Options) -> Case:
     base = random.choice(bases)
     return Case("", base, base.files, commands.command_line(base.arguments, options, random))
+
+
+def _beside(random: Random, bases: Sequence[Base], _options: Options) -> Case:
+    """Change the archive beside a report, and let the report name what it has become."""
+    base = random.choice([base for base in bases if BESIDE in base.files])
+    old = base.files[BESIDE]
+    new = random.choice((archives.contents, archives.headers, raw.damage))(old, random)
+    report = base.files["r.json"].replace(sha256(old).hexdigest().encode(), sha256(new).hexdigest().encode())
+    return Case("", base, {**base.files, BESIDE: new, "r.json": report}, base.arguments)
 
 
 def _mistaken(random: Random, bases: Sequence[Base], _options: Options) -> Case:
@@ -163,6 +174,7 @@ FAMILIES: dict[str, Callable[[Random, Sequence[Base], Options], Case | None]] = 
     "header of an array": _content(pictures.npy, (".npy",)),
     "rows": _content(_rows, (".csv",)),
     "values of a report": _content(values.json_text, (".json",)),
+    "archive beside a report": _beside,
     "values of a configuration": _content(_text, (".toml",)),
     "file names": _renamed,
     "names in code": _named,

@@ -98,14 +98,14 @@ def npy(data: bytes, random: Random) -> bytes:
     (length,) = struct.unpack_from("<H", data, NPY_HEADER - 2)
     header, body = data[NPY_HEADER : NPY_HEADER + length].decode(), data[NPY_HEADER + length :]
     sides = re.findall(r"\d+(?=,|\))", header)
-    if random.random() < 0.5:
+    if not sides or random.random() < 0.5:
         sides = raw.rearrange(sides, random)
     else:
         sides[random.randrange(len(sides))] = str(random.choice((0, 1, 4, -1, *raw.SIZES)))
     shape = ", ".join(sides)
     edits = (
         (r"\(.*?\)", f"({shape},)"),
-        (r"'<f4'", repr(random.choice(DESCRIPTIONS))),
+        (r"'[<|]\w+'", repr(random.choice(DESCRIPTIONS))),
         (r"False", random.choice(("True", "None", "1", "[]"))),
         (r"'descr'", repr(values.string(random)[:100])),
         (r".*", random.choice(("", "{}", "[" * 5000, "{'a': 1}", "\0" * 9, "1" * 9000))),

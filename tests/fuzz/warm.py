@@ -8,6 +8,7 @@ behind the same pipes and with the same environment. `run` can take the way of a
 import contextlib
 import ctypes
 import importlib
+import io
 import os
 import pkgutil
 import resource
@@ -23,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn, Self
+
+import typer
 
 from eqaudit.worker import ALLOCATOR, SAFE_LOADING
 
@@ -73,6 +76,16 @@ def warm_up() -> None:
             importlib.import_module(module.name)
     for name in ("PIL.PngImagePlugin", "PIL.JpegImagePlugin", "tifffile", "skimage.data", "torch.export"):
         importlib.import_module(name)
+    _build_options()
+
+
+def _build_options() -> None:
+    """Make the commands and their options once: typer makes them for every call, which takes 0.07 s."""
+    cli: Any = importlib.import_module("eqaudit.cli")
+    cli.app = typer.main.get_command(cli.app)
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), "utf-8")):
+        for command in cli.app.commands:
+            cli.main([command, "--help"])
 
 
 def adopt_orphans() -> None:
