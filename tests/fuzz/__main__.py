@@ -29,13 +29,12 @@ from . import warm  # noqa: E402 - what is imported before `REASONS` is not mark
 from .bases import Base, lay_out, make_bases  # noqa: E402
 from .cases import Case, make_case  # noqa: E402
 from .commands import Options  # noqa: E402
-from .oracles import broken  # noqa: E402
+from .oracles import broken, lying_in  # noqa: E402
 from .warm import Ended  # noqa: E402
 
-AGAIN_EVERY = 50
-"""Of so many inputs one is run twice: the same bytes must come out."""
-COLD_EVERY = 100
-"""Of so many inputs one is run as a user does: the forks must end as it does."""
+COLD = "a new process"
+AGAIN_EVERY = {"a second run": 50, COLD: 100}
+"""Of so many inputs one is run again, or as a user does: the same bytes must come out."""
 TIMED = "compare"
 """The command that shows times, which are never the same."""
 
@@ -66,18 +65,21 @@ class Campaign:
     def run(self, number: int) -> Result:
         """Make an input, run it, and judge its end."""
         case = make_case(self.seed, number, self.bases, self.options)
-        ended, wrong = self._end(case)
-        reasons = set(self._noted.read_text().splitlines())
-        repeatable = TIMED not in case.arguments
-        for every, cold in ((AGAIN_EVERY, False), (COLD_EVERY, True)):
-            if number % every == 0 and repeatable:
-                other, _ = self._end(case, cold=cold)
-                same = (other.code, other.stdout, other.stderr) == (ended.code, ended.stdout, ended.stderr)
-                if not same:
-                    way = "a new process" if cold else "a second run"
-                    wrong.append(f"{way} ends with {other.code}, {other.stdout!r}, {other.stderr!r}")
+        clean = self._clean_end(case.base) if case.same else None
+        self._noted.write_bytes(b"")
+        REASONS.file = self._noted
+        ended = self._end(case.files, case.arguments)
+        REASONS.file = None
+        wrong = broken(case, ended, clean, self.place)
+        for way, every in AGAIN_EVERY.items():
+            if number % every == 0 and TIMED not in case.arguments:
+                seen = _seen(ended), lying_in(self.place)
+                other = self._end(case.files, case.arguments, cold=way == COLD)
+                if seen != (_seen(other), lying_in(self.place)):
+                    wrong.append(f"{way} ends differently: {_seen(other)}")
         if wrong:
             self._keep(number, case, ended, wrong)
+        reasons = set(self._noted.read_text().splitlines())
         return Result(number, case.family, ended.code, ended.seconds, wrong, reasons)
 
     @property
@@ -89,19 +91,12 @@ class Campaign:
     def _noted(self) -> Path:
         return self.folder / f"{os.getpid()}.reasons"
 
-    def _end(self, case: Case, *, cold: bool = False) -> tuple[Ended, list[str]]:
-        clean = None
-        if case.same:
-            name = case.base.name
-            clean = self.clean.get(name) or self._run(case.base.files, case.base.arguments)
-            self.clean[name] = clean
-        self._noted.write_bytes(b"")
-        REASONS.file = self._noted
-        ended = self._run(case.files, case.arguments, cold=cold)
-        REASONS.file = None
-        return ended, broken(case, ended, clean, self.place)
+    def _clean_end(self, base: Base) -> Ended:
+        if base.name not in self.clean:
+            self.clean[base.name] = self._end(base.files, base.arguments)
+        return self.clean[base.name]
 
-    def _run(self, files: dict[str, bytes], arguments: Sequence[str], *, cold: bool = False) -> Ended:
+    def _end(self, files: dict[str, bytes], arguments: Sequence[str], *, cold: bool = False) -> Ended:
         shutil.rmtree(self.place, ignore_errors=True)
         lay_out(files, self.place)
         return warm.run(arguments, self.place, cold=cold)
@@ -114,6 +109,10 @@ class Campaign:
         (kept / "case").write_bytes(os.fsencode(said) + "\n".join(wrong).encode("utf-8", "backslashreplace"))
         (kept / "stdout").write_bytes(ended.stdout)
         (kept / "stderr").write_bytes(ended.stderr)
+
+
+def _seen(ended: Ended) -> tuple[int, bytes, bytes]:
+    return ended.code, ended.stdout, ended.stderr
 
 
 _campaign: Campaign
@@ -209,7 +208,7 @@ def _summary(results: Iterator[Result], keep: Path) -> int:
     for family in sorted({name for name, _ in families}):
         print(f"{family:27}" + "".join(f"{families[family, code]:9}" for code in codes))
     _print_reasons(given)
-    spent = f"{time.monotonic() - start:.0f} s, at most {max(seconds):.1f} s of computing for one"
+    spent = f"{time.monotonic() - start:.0f} s, at most {max(seconds, default=0):.1f} s of computing for one"
     print(f"\n{len(seconds)} inputs in {spent}; {len(given)} of {len(REASONS.known)} reasons given")
     print(f"{len(wrong)} broke a rule" + (f", kept in {keep}" if wrong else ""))
     return 1 if wrong else 0

@@ -87,21 +87,28 @@ def _digest(content: bytes) -> bytes:
 def _files(case: Case, ended: Ended, folder: Path) -> list[str]:
     """Judge what lies in the folders of the command."""
     beside = [path for name in ("home", "tmp") for path in (folder / name).iterdir()]
-    work = folder / "work"
-    lying = {path.relative_to(work).as_posix(): path for path in work.rglob("*") if not path.is_dir()}
+    lying = lying_in(folder)
     expected = case.files | {REPORT: OLD}
     found = [f"{path} is left" for path in beside]
     found += [f"{name!r} is gone" for name in expected.keys() - lying.keys()]
     written = ended.code in MEASURED or "--report" in case.arguments or case.base.configured
     words = {word.rpartition("=")[2].partition("/")[0] for word in case.arguments}
-    for name, path in lying.items():
-        content = path.read_bytes()
+    for name, content in lying.items():
         named = name not in expected and (case.base.configured or name.partition("/")[0] in words)
         inside = named or name.startswith("out/") or name in case.base.writes
-        if path.name.startswith(TEMPORARY_PREFIX):
+        if name.rpartition("/")[2].startswith(TEMPORARY_PREFIX):
             found.append(f"a temporary file is left: {name!r}")
         elif content != expected.get(name) and not (inside and written):
             found.append(f"{name!r} was {'changed' if name in expected else 'written'}")
         elif name == REPORT and content != OLD:
             found += _json(content, expected=True)
+        elif name == REPORT and case.arguments[-2:] == ("--json", REPORT) and ended.code in MEASURED:
+            found.append("the report is lost")
     return found
+
+
+def lying_in(folder: Path) -> dict[str, bytes]:
+    """Return what lies in the folder that a command ran in, by name."""
+    work = folder / "work"
+    files = [path for path in work.rglob("*") if not path.is_dir()]
+    return {path.relative_to(work).as_posix(): path.read_bytes() for path in files}

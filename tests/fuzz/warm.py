@@ -147,7 +147,6 @@ def _be_command(arguments: Sequence[str], place: Path, cold: bool) -> NoReturn:
         own = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (own + ADDRESSES, own + ADDRESSES))
         resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         os.environ |= {"HOME": str(place / "home"), "TMPDIR": str(place / "tmp")}
         if cold:
             os.execv(COLD[0], [*COLD, *arguments])  # noqa: S606 - our own module
