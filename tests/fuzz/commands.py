@@ -1,7 +1,6 @@
 """Command lines with other options, other values, and words in another order."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from random import Random
 
@@ -10,6 +9,7 @@ from . import raw, values
 Options = Mapping[str, Sequence[str]]
 """The options of each command."""
 
+LIMITING = ("--limit", "--limits")
 OUTPUTS = ("--json", "--csv", "--plots", "--report", "--baseline")
 PLACES = (
     "",
@@ -70,31 +70,6 @@ NEAR: Mapping[str, Sequence[str]] = {
     "--dtype": ("float64", "float16", "bfloat16", "int8", "float32"),
     "--task": ("classification", "segmentation", "dense", "embedding", "x"),
 }
-LIMITS = (
-    "output.error < 1e-3",
-    'layers["conv*"].normalised <= 0.1 @ r90,30..60',
-    "output.error < 2 * floor @ m",
-    "dice.p5 > 0.9",
-    "consistency >= 0.5",
-    "accuracy.worst_angle > 0.5",
-    "verdict >= C4",
-)
-LIMIT_WORD = re.compile(r'"[^"]*"|\w+|\S')
-ODD_LIMITS = (
-    "nan",
-    "1e999",
-    "-1",
-    '""',
-    "C1",
-    "C0",
-    "''",
-    "@",
-    "floor",
-    "r90..",
-    "%",
-    "9" * 2_000,
-    "verdict",
-)
 
 
 def command_line(arguments: Sequence[str], options: Options, random: Random) -> tuple[str, ...]:
@@ -104,7 +79,8 @@ def command_line(arguments: Sequence[str], options: Options, random: Random) -> 
         command = random.choice(tuple(options))
     for _ in range(random.choice((1, 1, 2, 3))):
         at = random.randrange(len(words) + 1)
-        option = random.choice(options[command])
+        near = [option for option in options[command] if option in NEAR or option in LIMITING]
+        option = random.choice(near if near and random.random() < 0.5 else options[command])
         match random.randrange(8):
             case 0:
                 words = raw.rearrange(words, random)
@@ -117,21 +93,11 @@ def command_line(arguments: Sequence[str], options: Options, random: Random) -> 
     return tuple(_harmless(word) for word in (command, *words))
 
 
-def limit(random: Random) -> str:
-    """Return a limit with one of its words changed."""
-    words: list[str] = LIMIT_WORD.findall(random.choice(LIMITS))
-    if random.random() < 0.5:
-        words[random.randrange(len(words))] = random.choice(
-            (*ODD_LIMITS, *LIMIT_WORD.findall(random.choice(LIMITS)))
-        )
-    return "".join(raw.rearrange(words, random) if random.random() < 0.6 else words)
-
-
 def _word(option: str, random: Random) -> str:
     if option in OUTPUTS and random.random() < 0.8:
         return random.choice((*PLACES, f"out/{file_name(random)}"))
-    if option in {"--limit", "--limits"}:
-        return limit(random)
+    if option in LIMITING:
+        return values.limit(random)
     if random.random() < 0.7:
         return random.choice(NEAR.get(option, (*NUMBERS, *LISTS)))
     return random.choice((random.choice((*NUMBERS, *LISTS, *SPECS)), values.string(random)))

@@ -92,7 +92,8 @@ def _files(case: Case, ended: Ended, folder: Path) -> list[str]:
     found = [f"{path} is left" for path in beside]
     found += [f"{name!r} is gone" for name in expected.keys() - lying.keys()]
     written = ended.code in MEASURED or "--report" in case.arguments or case.base.configured
-    words = {word.rpartition("=")[2].partition("/")[0] for word in case.arguments}
+    asked = [name for word in case.arguments for name in (word, word.partition("=")[2])]
+    words = {name.partition("/")[0] for name in asked}
     for name, content in lying.items():
         named = name not in expected and (case.base.configured or name.partition("/")[0] in words)
         inside = named or name.startswith("out/") or name in case.base.writes

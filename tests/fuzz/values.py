@@ -1,6 +1,7 @@
 """Values and strings that are valid where they stand and wrong in what they say."""
 
 import json
+import re
 from random import Random
 from typing import Any
 
@@ -13,6 +14,32 @@ LONGEST = 5_000
 STRINGS = [name[:LONGEST] for name in ALONE]
 """Hostile names; a megabyte of one is a test of its own."""
 DEPTHS = (3, 300, 100_000)
+
+LIMITS = (
+    "output.error < 1e-3",
+    'layers["conv*"].normalised <= 0.1 @ r90,30..60',
+    "output.error < 2 * floor @ m",
+    "dice.p5 > 0.9",
+    "consistency >= 0.5",
+    "accuracy.worst_angle > 0.5",
+    "verdict >= C4",
+)
+LIMIT_WORD = re.compile(r'"[^"]*"|\w+|\S')
+ODD_LIMITS = (
+    "nan",
+    "1e999",
+    "-1",
+    '""',
+    "C1",
+    "C0",
+    "''",
+    "@",
+    "floor",
+    "r90..",
+    "%",
+    "9" * 2_000,
+    "verdict",
+)
 
 
 def string(random: Random) -> str:
@@ -87,11 +114,22 @@ def toml_text(text: str, random: Random) -> str:
     return "\n".join(lines) + "\n"
 
 
+def limit(random: Random) -> str:
+    """Return a limit with one of its words changed."""
+    words: list[str] = LIMIT_WORD.findall(random.choice(LIMITS))
+    if random.random() < 0.5:
+        words[random.randrange(len(words))] = random.choice(
+            (*ODD_LIMITS, *LIMIT_WORD.findall(random.choice(LIMITS)))
+        )
+    return "".join(raw.rearrange(words, random) if random.random() < 0.6 else words)
+
+
 def _toml(random: Random) -> str:
     depth = random.choice(DEPTHS[:2])
     odd = ("nan", "-inf", "true", "1979-05-27", "0x10", "1_000", "[1, 'a']", "{a = 1}", "'''\na'''", "1e400")
     nested = "[" * depth + "]" * depth
-    found = random.choice((random.choice(odd), str(random.choice(NUMBERS)), None, nested))
+    asked = json.dumps([limit(random)])
+    found = random.choice((random.choice(odd), str(random.choice(NUMBERS)), None, nested, asked, asked))
     return json.dumps(string(random)) if found is None else found
 
 
