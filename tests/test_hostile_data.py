@@ -124,6 +124,11 @@ def tiff(pixels: NDArray[Any], **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def no_bits_tiff() -> bytes:
+    """Make a TIFF in colour that says its samples have no bits; nothing is decoded, and no error raised."""
+    return tiff(np.stack([GOOD] * 3, -1), photometric="rgb").replace(b"\x08\0" * 3, bytes(6))
+
+
 def tiff_bomb() -> bytes:
     """Make a deflated TIFF whose one strip inflates to 1 GiB."""
     data = tiff(GOOD.astype(np.uint16), compression="zlib")
@@ -229,6 +234,7 @@ SKIPPED: dict[str, tuple[bytes, str]] = {
     "d13 sos.jpg": (encoded("JPEG")[: encoded("JPEG").index(b"\xff\xda") + 14], "truncated"),
     "d13 sof.jpg": (jpeg_of(65_500, 65_500), "more than 67,108,864 pixels"),
     "d13 scans.jpg": (many_scans(), "scans, more than 500"),
+    "d14 no bits.tif": (no_bits_tiff(), "another size than its header"),
     "d14 loop.tif": (b"II*\0\x08\0\0\0\0\0\x08\0\0\0", "."),
     "d14 tags.tif": (b"II*\0\x08\0\0\0\xff\xff" + b"\xff" * 60, "suspicious number of tags"),
     "d14 count.tif": (
