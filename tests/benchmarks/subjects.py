@@ -7,7 +7,8 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch.nn import functional
 
 from eqaudit import engine
 from eqaudit.data import array_images
+from eqaudit.engine.base import Progress
 from eqaudit.loader import wrap_module
 from eqaudit.parsing import parse_angles
 from eqaudit.plan import AuditPlan, FileModel, InputOptions, SpaceOptions
@@ -125,20 +127,27 @@ def run_audit(
         layers=("none",) if subject.startswith("output") else (),
         space=SpaceOptions(floor_samples=8 if subject.endswith("+floor") else 0),
     )
+    model = wrap_module(net, "net", torch.device("cpu"))
+    with stage_times() as (stages, progress):
+        engine.audit(model, array_images(images.numpy(), inputs), plan, progress)
+    return stages
+
+
+@contextmanager
+def stage_times() -> Iterator[tuple[dict[str, float], Progress]]:
+    """Time the stages of an audit that is given the callback; the seconds are there when it has ended."""
     marks: list[tuple[str, float]] = []
+    stages: dict[str, float] = {}
 
     def progress(stage: str, _done: int, _total: int) -> None:
         if not marks or marks[-1][0] != stage:
             marks.append((stage, time.perf_counter()))
 
-    model = wrap_module(net, "net", torch.device("cpu"))
-    engine.audit(model, array_images(images.numpy(), inputs), plan, progress)
+    yield stages, progress
     marks.append(("end", time.perf_counter()))
-    stages: dict[str, float] = {}
     for (stage, start), (_, end) in pairwise(marks):
         name = STAGES.get(stage, "before")
         stages[name] = stages.get(name, 0.0) + end - start
-    return stages
 
 
 def main() -> None:
