@@ -224,7 +224,12 @@ def test_e02_other_signals(
     sent: signal.Signals, moment: str, workshop: Path, ends: Callable[..., bool]
 ) -> None:
     """As tidy as after Ctrl-C."""
-    interrupt(moment, sent, 2, workshop, ends)
+    # Under nohup it is ignored, and stays so.
+    before = signal.signal(sent, signal.SIG_DFL)
+    try:
+        interrupt(moment, sent, 2, workshop, ends)
+    finally:
+        signal.signal(sent, before)
 
 
 def test_e02_nohup(workshop: Path, shell: Run) -> None:

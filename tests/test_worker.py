@@ -329,7 +329,8 @@ def test_the_child_takes_no_module_from_the_current_folder(models: Path, tmp_pat
     code = (
         "import json, sys\n"
         "from eqaudit.worker import run_layers\n"
-        "from eqaudit.plan import LayersPlan, parse_model\n"
+        "from eqaudit.parsing import parse_model\n"
+        "from eqaudit.plan import LayersPlan\n"
         "model = parse_model(sys.argv[1], ['folder=' + sys.argv[2]])\n"
         "listing = run_layers(LayersPlan(model), 60.0, lambda event: None, lambda text: None)\n"
         "print(json.dumps([layer.name for layer in listing.layers]))"
