@@ -485,8 +485,14 @@ def test_trained_equivariance_stops_where_the_group_convolutions_do() -> None:
     ("name", "written"),
     [
         ("lenet", {"digits.npz", "lenet.csv", "seen/kernels.png", "seen/features.png"}),
-        ("orbit", {"patches.npz", "orbit.csv", "orbit/roc.png", "orbit/confidence.png"}),
-        ("groups", {"groups.csv", "groups/curves.png", "early_p4/per_class.png"}),
+        pytest.param(
+            "orbit",
+            {"patches.npz", "orbit.csv", "orbit/roc.png", "orbit/confidence.png"},
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "groups", {"groups.csv", "groups/curves.png", "early_p4/per_class.png"}, marks=pytest.mark.long
+        ),
     ],
 )
 def test_a_study_runs_with_its_kept_weights(name: str, written: set[str], tmp_path: Path) -> None:
