@@ -90,6 +90,10 @@ def _tiffs(pixels: Any) -> Iterator[bytes]:
     yield pictures.retagged(plain, {256: 0})
     yield tiff(np.zeros((4, 8, 8, 3), np.uint8), photometric="rgb", volumetric=True)
     yield tiff(pixels.astype(np.complex64), photometric="minisblack")
+    packed = bytearray(tiff(pixels, photometric="rgb", compression="deflate"))
+    # Where the bits of a sample stand: now in the middle of the directory.
+    packed[42] = 8
+    yield bytes(packed)
     bomb = np.zeros((5000, 4096), np.uint8)
     yield pictures.retagged(tiff(bomb, compression="deflate", rowsperstrip=5000), {256: 8, 257: 8, 278: 8})
 

@@ -2,7 +2,6 @@
 
 CHANGES = "the file would have to change while the command runs"
 CHECKED = "the command line, or another reader, refuses it before; for callers from Python"
-GUARD = "no input is known that does it: a guard, for other versions of what reads or runs it"
 MACHINE = "a fault of the machine, not of an input"
 RIGHTS = "a file that may not be read: the campaign may run as root, who may read all"
 VAST = "it takes longer, or more disk, than one input may"
@@ -19,7 +18,6 @@ UNREACHED = {
     "eqaudit.data.builtin: of scikit-image cannot be read": MACHINE,
     "eqaudit.data.dataset: no image can be read any more": CHANGES,
     "eqaudit.data.dataset: an image changed while it was used": CHANGES,
-    "eqaudit.data.folder: another size than its header states": GUARD,
     "eqaudit.data.labels: cannot read {path}": CHANGES,
     "eqaudit.data.listing: cannot list {folder}": RIGHTS,
     "eqaudit.data.listing: folder_entries": VAST,
