@@ -72,7 +72,8 @@ def check_rows(report: Report, path: str, hint: str) -> None:
     rows: list[Sequence[object]] = [row for part in tables for row in part.values()]
     rows += [row for row in (found.truth, found.scores) if row]
     uneven = len({len(row) for row in found.scores if row is not None}) > 1
-    if uneven or any(len(row) != len(found.ids) for row in rows):
+    unmoved = "e" in found.predicted or not found.predicted
+    if uneven or not unmoved or any(len(row) != len(found.ids) for row in rows):
         raise DataError(
             f"{path} is damaged: it has not one value for each of its {len(found.ids)} images", hint
         )

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +266,24 @@ def test_c20_numbers_that_were_edited_are_shown() -> None:
     damaged = msgspec.structs.replace(cut, per_image=msgspec.structs.replace(cut.per_image, ids=["0.png"]))
     with pytest.raises(DataError):
         _check(damaged, cut)
+
+
+def test_a_baseline_without_the_unmoved_classes_is_damaged() -> None:
+    """Whether a class is kept is told from them."""
+    cut = msgspec.structs.replace(_report(), per_image=PerImage(["0.png"], {}, {"r90": [1]}))
+    with pytest.raises(DataError, match="damaged"):
+        _check(cut, cut)
+
+
+def test_dates_beside_a_report_are_no_values(tmp_path: Path) -> None:
+    """The archive is the one that is named, and an array in it is of another kind."""
+    path, archive = tmp_path / "b.json", tmp_path / "b.json.per-image.npz"
+    arrays: dict[str, Any] = {"ids": np.array(["a"]), "predicted/e": np.array([1], "M8[s]")}
+    np.savez(archive, **arrays)
+    named = PerImage([], {}, {}, file=archive.name, sha256=sha256(archive.read_bytes()).hexdigest())
+    path.write_bytes(to_json(msgspec.structs.replace(_report(), per_image=named)))
+    with pytest.raises(DataError, match="cannot be read"):
+        read_whole_report(str(path))
 
 
 def test_values_beside_a_report_are_read_with_it(tmp_path: Path) -> None:

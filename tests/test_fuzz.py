@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from fuzz import bases, oracles
+from fuzz import bases, oracles, special
 from fuzz.bases import Base
-from fuzz.cases import Case
+from fuzz.cases import NEAR_EVERY, Case, make_case
+from fuzz.reasons import mark, places, unreached
 from fuzz.warm import Ended
 
 ROOT = Path(__file__).parents[1]
@@ -95,3 +96,50 @@ def test_each_rule_of_files_can_be_broken(path: str, expected: str, case: Case, 
     """A file where none may be, or another content."""
     (tmp_path / path).write_bytes(b"x")
     assert expected in "; ".join(oracles.broken(case, REFUSAL, WHOLE, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content", [*special.KINDS, special.LINK + b"x", special.giant(1 << 21, b"head", b"tail"), b""]
+)
+def test_what_is_no_file_is_laid_out_and_found_as_such(content: bytes, tmp_path: Path) -> None:
+    """A FIFO, a socket, links, and a file of nearly nothing but zeros."""
+    special.lay(tmp_path / "x", content)
+    assert special.lies(tmp_path / "x") == special.seen(content)
+
+
+def test_a_giant_has_its_head_its_tail_and_no_weight(tmp_path: Path) -> None:
+    """Between them are zeros that take no place on the disk."""
+    special.lay(tmp_path / "x", special.giant(1 << 21, b"he d", b"ta l"))
+    content = (tmp_path / "x").read_bytes()
+    assert (content[:4], content[-4:], len(content)) == (b"he d", b"ta l", 1 << 21)
+    assert (tmp_path / "x").stat().st_blocks * 512 < 1 << 17
+
+
+def test_near_misses_come_in_turn_whatever_the_seed(case: Case) -> None:
+    """Every third input is the next one, and none comes twice."""
+    near = [dataclasses.replace(case, family=f"near misses: {number}") for number in range(2)]
+    assert [make_case(seed, NEAR_EVERY * at, [], {}, near) for seed in (1, 2) for at in (0, 1)] == near * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "caught", "counted"),
+    [("ValueError", False, 1), ("ValueError", True, 2), ("DataError", False, 2)],
+)
+def test_a_reason_answers_an_input(error: str, caught: bool, counted: int) -> None:
+    """A built-in exception is one where the module catches it; a bug never is."""
+    source = (
+        "def refuse(text):\n"
+        "    if not text: raise DataError('empty')\n"
+        "    if text == 'a': raise InternalError('a bug')\n"
+        f"    raise {error}('a mistake of a programmer, or damage')\n"
+    )
+    source += f"try: refuse('x')\nexcept {error}: raise\n" * caught
+    assert len(mark("eqaudit.x", source.encode())[1]) == counted
+    assert not mark("eqaudit.api", source.encode())[1]
+
+
+def test_each_reason_that_is_said_not_to_be_given_is_one_place() -> None:
+    """What is left out of the promise is there, once, and says why."""
+    found = unreached(places())
+    assert found
+    assert all(found.values())

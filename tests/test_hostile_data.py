@@ -666,11 +666,13 @@ def test_d27_d28_special_files_and_links_are_neither_opened_nor_followed(tmp_pat
     (folder / "zero.png").symlink_to("/dev/zero")
     (folder / "broken.png").symlink_to(folder / "absent.png")
     (folder / "loop").symlink_to(folder)
+    (folder / "itself.png").symlink_to("itself.png")
     names, skipped, _ = read_all(folder)
     assert names == ["within.png", "x.png/inside.png"]
     assert skipped["fifo.png"] == "is no regular file"
     assert skipped["link.png"] == skipped["zero.png"] == "is a link that leads out of the folder"
     assert skipped["broken.png"] == "No such file or directory"
+    assert skipped["itself.png"] == "Too many levels of symbolic links"
     with pytest.raises(DataError, match="is no regular file"):
         read_all(folder / "fifo.png")
 

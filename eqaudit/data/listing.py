@@ -122,7 +122,8 @@ def _walk(root: Path) -> Iterator[tuple[str, Path]]:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append((Path(entry.path), f"{prefix}{entry.name}/", depth + 1))
-                elif not entry.is_dir():
+                # Of a link that leads to itself `DirEntry.is_dir` raises an error.
+                elif not Path(entry.path).is_dir():
                     yield prefix + entry.name, Path(entry.path)
 
 

@@ -83,11 +83,11 @@ def join_per_image(report: Report, content: bytes) -> Report:
             truth = archive["truth"].tolist() if "truth" in archive else []
             scores = archive["scores"] if "scores" in archive else np.empty((0, 0))
             rows = [row.tolist() if np.isfinite(row).all() else None for row in scores]
+            # By type: an array may hold dates or text.
+            found = msgspec.convert({"ids": ids, **parts, "truth": truth, "scores": rows}, PerImage)
     except Exception as error:
         # NumPy raises errors of many kinds on a damaged archive.
         raise DataError(f"{outside.file} cannot be read: {error}", "write the report again") from error
-    tables = (parts["output"], parts["predicted"], parts["dice"])
-    found = PerImage(ids, *tables, truth=truth, scores=rows, truth_dice=parts["truth_dice"])
     return msgspec.structs.replace(report, per_image=found)
 
 

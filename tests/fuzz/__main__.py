@@ -29,12 +29,16 @@ from . import warm  # noqa: E402 - what is imported before `REASONS` is not mark
 from .bases import Base, lay_out, make_bases  # noqa: E402
 from .cases import Case, make_case  # noqa: E402
 from .commands import Options  # noqa: E402
+from .near import near_misses  # noqa: E402
 from .oracles import broken, lying_in  # noqa: E402
+from .reasons import places, unreached  # noqa: E402
 from .warm import Ended  # noqa: E402
 
 COLD = "a new process"
 AGAIN_EVERY = {"a second run": 50, COLD: 100}
 """Of so many inputs one is run again, or as a user does: the same bytes must come out."""
+WHOLE = 10_000
+"""Inputs among which each reason must be given that can be."""
 TIMED = "compare"
 """The command that shows times, which are never the same."""
 
@@ -57,14 +61,19 @@ class Campaign:
 
     seed: int
     bases: Sequence[Base]
+    near: Sequence[Case]
     options: Options
     keep: Path
     folder: Path
     clean: dict[str, Ended] = field(default_factory=dict)
 
+    def make(self, number: int) -> Case:
+        """Make an input."""
+        return make_case(self.seed, number, self.bases, self.options, self.near)
+
     def run(self, number: int) -> Result:
         """Make an input, run it, and judge its end."""
-        case = make_case(self.seed, number, self.bases, self.options)
+        case = self.make(number)
         clean = self._clean_end(case.base) if case.same else None
         self._noted.write_bytes(b"")
         REASONS.file = self._noted
@@ -123,7 +132,7 @@ def _run_one(number: int) -> Result:
 
 
 def main() -> int:
-    """Run the campaign; 1 when a rule was broken."""
+    """Run the campaign; 1 when a rule was broken, or a whole run did not give every reason."""
     asked = _parse()
     if not warm.ENVIRONMENT.items() <= os.environ.items():
         os.execve(sys.executable, sys.orig_argv, os.environ | warm.ENVIRONMENT)  # noqa: S606 - this program
@@ -132,18 +141,19 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         global _campaign  # noqa: PLW0603 - the forks inherit it
         bases = make_bases(Path(folder) / "bases")
-        _campaign = Campaign(asked.seed, bases, _options(), asked.keep, Path(folder))
+        _campaign = Campaign(asked.seed, bases, near_misses(bases), _options(), asked.keep, Path(folder))
         gc.collect()
         gc.freeze()
         if asked.only is not None:
-            return _show(_campaign.run(asked.only), asked.keep)
+            return _show(_campaign.run(asked.only))
         return _summary(_run_all(asked), asked.keep)
 
 
 def _parse() -> Any:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--inputs", type=int, default=10_000, help="run the numbers from 0 to this")
+    parser.add_argument("--inputs", type=int, default=WHOLE, help="run the numbers from 0 to this")
+    parser.add_argument("--family", default="", help="of these run only those of families so named")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no input after this")
     parser.add_argument("--only", type=int, metavar="NUMBER", help="run one input and show its end")
@@ -164,6 +174,8 @@ def _options() -> Options:
 def _run_all(asked: Any) -> Iterator[Result]:
     deadline = time.monotonic() + asked.seconds
     numbers = iter(range(asked.inputs))
+    if asked.family:
+        numbers = filter(lambda number: _campaign.make(number).family.startswith(asked.family), numbers)
     with ProcessPoolExecutor(asked.jobs, get_context("fork"), warm.adopt_orphans) as pool:
         waiting: set[Future[Result]] = set()
         while True:
@@ -179,11 +191,19 @@ def _run_all(asked: Any) -> Iterator[Result]:
             yield future.result()
 
 
-def _show(result: Result, keep: Path) -> int:
-    place = _campaign.place
+def _show(result: Result) -> int:
     for name in ("stdout", "stderr"):
-        print(f"== {name}\n{(place / name).read_text(errors='backslashreplace')}")
-    return _summary(iter([result]), keep)
+        print(f"== {name}\n{(_campaign.place / name).read_text(errors='backslashreplace')}")
+    known = places()
+    for place in sorted(result.reasons):
+        print(f"reason {place} {known[place]}")
+    print(f"{_printable(result)} code {result.code}, {result.seconds:.1f} s")
+    return 1 if result.wrong else 0
+
+
+def _printable(result: Result) -> str:
+    said = f"input {result.number} ({result.family}): {'; '.join(result.wrong) or 'no rule broken'};"
+    return said.encode("ascii", "backslashreplace").decode()
 
 
 def _summary(results: Iterator[Result], keep: Path) -> int:
@@ -197,31 +217,35 @@ def _summary(results: Iterator[Result], keep: Path) -> int:
         seconds.append(result.seconds)
         if result.wrong:
             wrong.append(result)
-            print(
-                f"input {result.number} ({result.family}): {'; '.join(result.wrong)}".encode(
-                    "ascii", "backslashreplace"
-                ).decode(),
-                flush=True,
-            )
+            print(_printable(result), flush=True)
     codes = sorted({code for _, code in families})
     print("\n" + "".join(f"{text:>9}" for text in ["family", *[f"code {code}" for code in codes]]))
     for family in sorted({name for name, _ in families}):
         print(f"{family:27}" + "".join(f"{families[family, code]:9}" for code in codes))
-    _print_reasons(given)
+    kept = _print_reasons(given, whole=len(seconds) >= WHOLE)
     spent = f"{time.monotonic() - start:.0f} s, at most {max(seconds, default=0):.1f} s of computing for one"
-    print(f"\n{len(seconds)} inputs in {spent}; {len(given)} of {len(REASONS.known)} reasons given")
+    print(f"\n{len(seconds)} inputs in {spent}")
     print(f"{len(wrong)} broke a rule" + (f", kept in {keep}" if wrong else ""))
-    return 1 if wrong else 0
+    return 0 if kept and not wrong else 1
 
 
-def _print_reasons(given: Counter[str]) -> None:
-    print("\nreasons given, by module: how often each, and those that never were")
-    modules = sorted({place.partition(":")[0] for place in REASONS.known})
-    for module in modules:
-        places = [place for place in REASONS.known if place.partition(":")[0] == module]
-        print(f"{module}: {sum(place in given for place in places)} of {len(places)}")
-        for place in places:
-            print(f"{given[place] or 'never':>9}  {place.partition(':')[2]:>4} {REASONS.known[place][:120]}")
+def _print_reasons(given: Counter[str], *, whole: bool) -> bool:
+    """Print how often each reason was given, and the misses; return whether it is as promised."""
+    known = places()
+    beyond = unreached(known)
+    print("\nreasons given, by module: how often each")
+    for module in sorted({place.partition(":")[0] for place in known}):
+        own = [place for place in known if place.partition(":")[0] == module]
+        print(f"{module}: {sum(place in given for place in own)} of {len(own)}")
+        for place in own:
+            print(f"{given[place] or '-':>9}  {place.partition(':')[2]:>4} {known[place][:120]}")
+    missed = [place for place in known if place not in given and place not in beyond]
+    wrongly = [place for place in beyond if place in given]
+    print(f"\n{len(given)} of {len(known)} reasons given, {len(beyond)} are known not to be")
+    for told, found in (("never given", missed), ("given, and said not to be", wrongly)):
+        for place in found:
+            print(f"{told}: {place} {known[place][:120]}")
+    return not wrongly and not (whole and missed)
 
 
 if __name__ == "__main__":

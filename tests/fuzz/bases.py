@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from eqaudit.report import from_json, to_json
 from eqaudit.reporters import per_image
 
-from . import warm
+from . import special, warm
 
 SIDE = 8
 IMAGES = ("--data", "i.npy", "--seed", "0", "--timeout", "30")
@@ -140,10 +140,10 @@ def _models() -> Iterable[Base]:
 def _pictures(model: Base) -> Iterable[Base]:
     pixels = (noise(SIDE, SIDE, 3, seed=2) * 255).astype(np.uint8)
     pictures = {
-        "a.png": _encoded(pixels, "png"),
-        "a.jpeg": _encoded(pixels, "jpeg", quality=95),
-        "a.bmp": _encoded(pixels, "bmp"),
-        "a.webp": _encoded(pixels, "webp", lossless=True),
+        "a.png": encoded(pixels, "png"),
+        "a.jpeg": encoded(pixels, "jpeg", quality=95),
+        "a.bmp": encoded(pixels, "bmp"),
+        "a.webp": encoded(pixels, "webp", lossless=True),
     }
     for file, compression in {"a.tif": None, "b.tif": "deflate"}.items():
         buffer = io.BytesIO()
@@ -152,7 +152,7 @@ def _pictures(model: Base) -> Iterable[Base]:
     for file, content in pictures.items():
         yield _with_data(model, f"picture {file}", {f"p/{file}": content}, "p", sealed=file == "a.png")
     grey = (noise(SIDE, SIDE, seed=3) * 255).astype(np.uint8)
-    both = {"p/a.png": pictures["a.png"], "p/b.png": _encoded(pixels[::-1], "png")}
+    both = {"p/a.png": pictures["a.png"], "p/b.png": encoded(pixels[::-1], "png")}
     yield _with_data(
         model, "labels", both | {"l.csv": LABELS.encode()}, "p", "--labels", "l.csv", targets=("l.csv",)
     )
@@ -164,12 +164,13 @@ def _pictures(model: Base) -> Iterable[Base]:
         "--labels",
         "folders",
     )
-    masks = {"q/a.png": _encoded(grey % 3, "png"), "q/b.png": _encoded(grey % 2, "png")}
+    masks = {"q/a.png": encoded(grey % 3, "png"), "q/b.png": encoded(grey % 2, "png")}
     segments = Base("", {"m.pt": _saved(torch.jit.script(nn.Conv2d(3, 3, 3, padding=1).eval()))}, (), ())
     yield _with_data(segments, "masks", both | masks, "p", "--masks", "q", targets=tuple(masks))
 
 
-def _encoded(pixels: Any, kind: str, **options: Any) -> bytes:
+def encoded(pixels: Any, kind: str, **options: Any) -> bytes:
+    """Return the file of a picture."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()
@@ -252,4 +253,4 @@ def lay_out(files: dict[str, bytes], folder: Path) -> None:
     for name, content in {**files, "out/r.json": OLD}.items():
         path = folder / "work" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        special.lay(path, content)

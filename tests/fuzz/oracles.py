@@ -7,6 +7,7 @@ from pathlib import Path
 from eqaudit.cli.output import TEMPORARY_PREFIX
 from eqaudit.errors import ExitCode
 
+from . import special
 from .bases import OLD
 from .cases import Case
 from .warm import Ended
@@ -88,7 +89,7 @@ def _files(case: Case, ended: Ended, folder: Path) -> list[str]:
     """Judge what lies in the folders of the command."""
     beside = [path for name in ("home", "tmp") for path in (folder / name).iterdir()]
     lying = lying_in(folder)
-    expected = case.files | {REPORT: OLD}
+    expected = {name: special.seen(content) for name, content in (case.files | {REPORT: OLD}).items()}
     found = [f"{path} is left" for path in beside]
     found += [f"{name!r} is gone" for name in expected.keys() - lying.keys()]
     written = ended.code in MEASURED or "--report" in case.arguments or case.base.configured
@@ -112,4 +113,4 @@ def lying_in(folder: Path) -> dict[str, bytes]:
     """Return what lies in the folder that a command ran in, by name."""
     work = folder / "work"
     files = [path for path in work.rglob("*") if not path.is_dir()]
-    return {path.relative_to(work).as_posix(): path.read_bytes() for path in files}
+    return {path.relative_to(work).as_posix(): special.lies(path) for path in files}

@@ -7,7 +7,7 @@ from random import Random
 
 from . import raw, values
 
-SIGNATURE = 8
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ODD_CHUNKS = (
     b"tEXt",
     b"zTXt",
@@ -42,11 +42,7 @@ DESCRIPTIONS = (
 
 def png(data: bytes, random: Random) -> bytes:
     """Change the chunks of a PNG file: their order, number, fields, or what the pixels are packed to."""
-    chunks, place = [], SIGNATURE
-    while place < len(data):
-        (length,) = struct.unpack_from(">I", data, place)
-        chunks.append((data[place + 4 : place + 8], data[place + 8 : place + 8 + length]))
-        place += length + 12
+    chunks = _chunks(data)
     at = random.randrange(len(chunks))
     kind, body = chunks[at]
     match random.randrange(5):
@@ -63,7 +59,25 @@ def png(data: bytes, random: Random) -> bytes:
             chunks[pixels] = (b"IDAT", packed)
         case _:
             chunks[at] = (kind, raw.damage(body, random))
-    return data[:SIGNATURE] + b"".join(
+    return _png(chunks)
+
+
+def sealed(data: bytes) -> bytes:
+    """Make the checksums of a PNG file good again."""
+    return _png(_chunks(data))
+
+
+def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    chunks, place = [], len(SIGNATURE)
+    while place < len(data):
+        (length,) = struct.unpack_from(">I", data, place)
+        chunks.append((data[place + 4 : place + 8], data[place + 8 : place + 8 + length]))
+        place += length + 12
+    return chunks
+
+
+def _png(chunks: list[tuple[bytes, bytes]]) -> bytes:
+    return SIGNATURE + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         for kind, body in chunks
     )
@@ -90,6 +104,19 @@ def tiff(data: bytes, random: Random) -> bytes:
     (old,) = struct.unpack_from("<I", data, place)
     number = random.choice((*raw.SIZES, old + 1, random.randrange(256, 340), directory))
     changed[place : place + width] = (number % 2 ** (8 * width)).to_bytes(width, "little")
+    return bytes(changed)
+
+
+def retagged(data: bytes, tags: dict[int, int]) -> bytes:
+    """Give tags of one value in the first directory of a little-endian TIFF file another value."""
+    changed = bytearray(data)
+    (directory,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, directory)
+    for place in range(directory + 2, directory + 2 + 12 * count, 12):
+        (tag,) = struct.unpack_from("<H", data, place)
+        if tag in tags:
+            # As a long, whatever it was.
+            struct.pack_into("<H2I", changed, place + 2, 4, 1, tags[tag])
     return bytes(changed)
 
 

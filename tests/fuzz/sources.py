@@ -1,5 +1,6 @@
 """Python code of a model or of images that has hostile names, says them, raises them, or ends its process."""
 
+from collections.abc import Iterator
 from random import Random
 
 from . import values
@@ -7,10 +8,21 @@ from . import values
 SOURCE = """
 from collections import OrderedDict
 from torch import nn
-import numpy as np, os, sys, torch
+import fcntl, functools, numpy as np, os, sys, torch, traceback
 
+torch.manual_seed(0)
 NAME = {name!r}
 IMAGE = np.arange(192, dtype=np.float32).reshape(3, 8, 8) / 192
+
+
+def called():
+    stack = traceback.extract_stack()
+    return {{frame.name for frame in stack}} | {{os.path.basename(frame.filename) for frame in stack}}
+
+
+def pipes():
+    found = [number for number in range(3, 99) if "pipe" in os.path.realpath(f"/proc/self/fd/{{number}}")]
+    return [number for number in found if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_WRONLY]
 
 
 class Net(nn.Sequential):
@@ -41,6 +53,7 @@ ACTS = (
     "sys.exit(NAME)",
     "raise KeyboardInterrupt",
     "os.kill(os.getpid(), 11)",
+    "[os.write(pipe, b'{\\n') for pipe in pipes()]",
     "raise type(NAME.replace(chr(0), '')[:9] or 'E', (Exception,), {})(NAME)",
 )
 OUTPUTS = (
@@ -51,6 +64,17 @@ OUTPUTS = (
     "return x.double().to(torch.complex64)",
     "return [[x]] if x.sum() else {}",
     "return x.new_zeros(0)",
+    "return functools.reduce(lambda nested, _: [nested], range(99), x)",
+    "return torch.empty(1 << 45)",
+    "return x.mean()",
+    "if 'memory.py' in called(): raise RuntimeError('not enough memory')",
+    "if 'network.py' in called(): return x.new_zeros(len(x), 2)",
+    "if 'steps.py' in called(): return None",
+    "if 'network.py' in called() and 'steps.py' not in called(): return None",
+    "if '_seconds' in called(): raise ValueError(NAME)",
+    "if 'loop.py' in called(): return x.new_zeros(len(x), 0)",
+    "if 'loop.py' in called(): x = x[:1]",
+    "assert x.shape[-1] == 16",
     "x.mul_(2)",
 )
 MODELS = (
@@ -58,6 +82,11 @@ MODELS = (
     "return Net",
     "return lambda x: x",
     "return {NAME: 1}",
+    "Net.__deepcopy__ = lambda *_: 1 / 0",
+    "Net.forward = lambda _, x: x[:, :, :, 0]",
+    "Net.forward = lambda _, x: x[..., 0:4]",
+    "Net.forward = lambda _, x: x.flatten(2)[..., :5]",
+    "Net.forward = lambda _, x: x[:1]",
     "return torch.jit.script(nn.ReLU())",
 )
 IMAGES = (
@@ -67,6 +96,9 @@ IMAGES = (
     "return [IMAGE[0, 0]]",
     "return [NAME]",
     "return [(IMAGE, NAME)]",
+    "return 5",
+    "return (IMAGE for _ in range(10**6))",
+    "return [(IMAGE, 1), IMAGE]",
     "return [(IMAGE, 1), (IMAGE, IMAGE[0] > 0.5)]",
     "return [(IMAGE, 1), (IMAGE.transpose(0, 2, 1), 0)]",
     "return np.stack([IMAGE, IMAGE]), np.array([0, 1])",
@@ -79,14 +111,30 @@ IMAGES = (
 FACTORIES = ("make", "made", "Net", "NAME", "images", "missing")
 
 
+OWN = {"forward": OUTPUTS, "make": MODELS, "images": IMAGES}
+"""What code of each kind does, beside `ACTS`."""
+
+
 def source(random: Random) -> tuple[bytes, str, str]:
     """Return the source, the name of its model, and that of its images."""
-    acts = dict.fromkeys(("forward", "make", "images"), "pass")
-    role = random.choice(tuple(acts))
-    own = {"forward": OUTPUTS, "make": MODELS, "images": IMAGES}[role]
-    acts[role] = random.choice((random.choice(own), random.choice(ACTS), "pass"))
+    role = random.choice(tuple(OWN))
+    act = random.choice((random.choice(OWN[role]), random.choice(ACTS), "pass"))
     made = random.choice(("make", "make()", "5", "None", "NAME"))
-    text = SOURCE.format(name=values.string(random), made=made, **acts)
     factory = "make" if random.random() < 0.8 else random.choice(FACTORIES)
     images = "images" if role == "images" or random.random() < 0.3 else ""
-    return text.encode("utf-8", "backslashreplace"), factory, images
+    return written(role, act, values.string(random), made), factory, images
+
+
+def every() -> Iterator[tuple[bytes, str, str]]:
+    """Give each act of each kind of code once, likewise."""
+    for role, own in OWN.items():
+        for act in (*own, *ACTS):
+            yield written(role, act), "make", "images" * (role == "images")
+    for factory in FACTORIES:
+        yield written("make", "Net.__deepcopy__ = lambda *_: 1 / 0", made="make()"), factory, ""
+
+
+def written(role: str, act: str, name: str = "x", made: str = "make") -> bytes:
+    """Return the source in which one function acts."""
+    acts = dict.fromkeys(OWN, "pass") | {role: act}
+    return SOURCE.format(name=name, made=made, **acts).encode("utf-8", "backslashreplace")
