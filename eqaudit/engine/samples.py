@@ -75,7 +75,8 @@ class Held:
         rows = with_one_channel_dimension(self.value, spatial=self.spatial)
         if self.spatial:
             cells = torch.arange(self.cells) if cells is None else cells
-            rows = rows.flatten(2).index_select(2, cells.to(rows.device)).transpose(1, 2)
+            places = cells.to(rows.device).expand(*rows.shape[:2], len(cells))
+            rows = rows.flatten(2).gather(2, places).transpose(1, 2)
         samples: Floats = rows.reshape(-1, self.channels).double().cpu().numpy()
         return samples
 
