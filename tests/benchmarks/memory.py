@@ -41,8 +41,8 @@ def watch(images: int, angles: int, folder: Path) -> Line:
     """Audit so many images at so many angles; return seconds and memory in MB."""
     data = folder / f"{images}.npy"
     np.save(data, np.random.default_rng(0).random((images, 1, 28, 28), dtype=np.float32))
-    # No quarter turn among few angles: what resampling needs is needed from the first on.
-    step = "10,20,30,40" if angles == FEW else f"0:{360 - 360 / angles:g}:{360 / angles:g}"
+    # A quarter turn among few angles: it is run again in float64, as among many.
+    step = "10,20,30,90" if angles == FEW else f"0:{360 - 360 / angles:g}:{360 / angles:g}"
     command = [
         sys.executable,
         "-m",

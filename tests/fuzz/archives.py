@@ -81,7 +81,7 @@ def headers(data: bytes, random: Random) -> bytes:
 
 def _name(one: Raw, random: Random) -> bytes:
     top, _, inside = one.name.partition(b"/")
-    odd = values.string(random).encode("utf-8", "surrogateescape" if random.random() < 0.5 else "replace")
+    odd = values.string(random).encode("utf-8", "surrogatepass" if random.random() < 0.5 else "replace")
     names = (
         one.name.upper(),
         one.name + b"x",
