@@ -57,6 +57,7 @@ def test_a_report_validates_against_its_schema_and_a_broken_one_does_not() -> No
         (to_json(make_report()).replace(b"report/1", b"report/2"), "eqaudit.report/2"),
         (to_json(make_report()).replace(b'"samples": 64', b'"samples": "many"'), "inputs.samples"),
         (to_json(make_report()).replace(b'"samples": 64', b'"samples": NaN'), "no eqaudit report"),
+        (to_json(make_report()).replace(b'"gating": true', b'"gating": false'), "the judged one"),
     ],
 )
 def test_what_is_no_report_is_refused_with_the_place(content: bytes, parts: str) -> None:

@@ -44,6 +44,11 @@ class Report(Record, frozen=True, kw_only=True):
     gate: Gate | None = None
     diagnose: Diagnosis | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a report without a judged output, or with several."""
+        if sum(output.gating for output in self.outputs) != 1:
+            raise ValueError("one of its outputs must be the judged one ('gating')")
+
     @property
     def gating_output(self) -> Output:
         """The output tensor that the gate judges."""

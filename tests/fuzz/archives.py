@@ -205,7 +205,7 @@ def _argument(operation: bytes, random: Random) -> bytes:
 
 def code(text: str, random: Random) -> str:
     """Change a token or a line of the code of a TorchScript file."""
-    if random.random() < 0.3:
+    if random.random() < 0.3 or not TOKEN.search(text):
         return "\n".join(raw.rearrange(text.split("\n"), random))
     called = random.random() < 0.4
     found = list((CALLED if called else TOKEN).finditer(text)) or list(TOKEN.finditer(text))
