@@ -372,6 +372,7 @@ def test_a_group_without_exact_elements_is_refused(eqaudit: Callable[..., Ended]
     assert b"C3 has none" in ended.stderr
 
 
+@pytest.mark.long
 def test_the_border_is_named_at_resampled_angles() -> None:
     """A steerable network with zeros around its turned images errs at the border alone."""
     found = eqaudit_api.audit(

@@ -32,6 +32,7 @@ def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 def test_a_short_campaign_breaks_no_rule(tmp_path: Path) -> None:
     """Some inputs of every kind, one of them by a new process too; the table counts each of them."""
     ended = fuzz("--seed", "7", "--inputs", str(FEW), "--keep", os.fspath(tmp_path))

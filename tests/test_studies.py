@@ -118,6 +118,7 @@ def test_folders_that_hold_no_nuclei_are_one_line(
     assert said in ended.stderr
 
 
+@pytest.mark.long
 def test_u_nets_are_trained_by_one_command_the_same_every_time(tmp_path: Path) -> None:
     """Weights of the narrow network, from a folder of nuclei; another run writes the same numbers."""
     write_nuclei(tmp_path / "data", [(96, 96)] * 4)
@@ -287,6 +288,7 @@ def test_a_study_runs_with_its_kept_weights(name: str, written: set[str], tmp_pa
     assert all((out / path).is_file() for path in written)
 
 
+@pytest.mark.long
 def test_a_study_is_trained_anew(tmp_path: Path) -> None:
     """The weights are written beside what they give, and used; training twice gives the same."""
     write_digits(tmp_path / "data", 60)

@@ -55,6 +55,8 @@ CONSTANT = 1e-7
 """Relative spread over images that is no more than rounding."""
 AMPLIFIED_ROUNDING = 3e-5
 """Relative difference between float32 and float64, beyond which channels are fitted in float64."""
+FEW_PRECISE = 4
+"""Images that go through a model of float64 at once."""
 HALF_TURN = Fraction(1, 2)
 
 
@@ -78,8 +80,14 @@ class Fitting:
     def fit(self, model: AuditModel, setting: Setting) -> Channels:
         """Fit the action of each kept layer's channels, in float64 where rounding would hide it."""
         chosen = _precise(model, self.images[: min(setting.batch_size, LEAST_IMAGES)], setting)
-        images = self.images.to(torch.float64) if chosen is not model else self.images
-        return self.fit_on(chosen, images, setting)
+        if chosen is model:
+            return self.fit_on(model, self.images, setting)
+        layers = any(key[0] == "layer" and setting.keep(key) for key in setting.space.cells)
+        if not layers and not setting.fixed_batch:
+            # A convolution in float64 unfolds its images, nine times what they take. Layers would take more
+            # than that while they wait for the rest of their images.
+            setting = dataclasses.replace(setting, batch_size=min(setting.batch_size, FEW_PRECISE))
+        return self.fit_on(chosen, self.images.to(torch.float64), setting)
 
     def fit_on(self, model: AuditModel, images: torch.Tensor, setting: Setting) -> Channels:
         """Fit with a model and images of one precision."""
