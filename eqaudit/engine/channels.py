@@ -82,8 +82,7 @@ class Fitting:
         chosen = _precise(model, self.images[: min(setting.batch_size, LEAST_IMAGES)], setting)
         if chosen is model:
             return self.fit_on(model, self.images, setting)
-        layers = any(key[0] == "layer" and setting.keep(key) for key in setting.space.cells)
-        if not layers and not setting.fixed_batch:
+        if not setting.layers and not setting.fixed_batch:
             # A convolution in float64 unfolds its images, nine times what they take. Layers would take more
             # than that while they wait for the rest of their images.
             setting = dataclasses.replace(setting, batch_size=min(setting.batch_size, FEW_PRECISE))
