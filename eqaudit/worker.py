@@ -28,6 +28,7 @@ from typing import IO, assert_never
 
 import msgspec
 
+from eqaudit import allocator
 from eqaudit.comparison import Timings
 from eqaudit.errors import EqauditError, ExitCode, WorkerError, is_out_of_memory
 from eqaudit.job import current_job
@@ -42,13 +43,6 @@ STARTING = "starting"
 STOPPED_SECONDS = 10.0
 """How long the command of a rank may be stopped (SIGSTOP) before the job counts it as lost."""
 
-# glibc gives big blocks back to the system at once and faults them in again for every batch; blocks up
-# to these sizes are kept instead.
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": "4294967296",
-    "MALLOC_TRIM_THRESHOLD_": "8589934592",
-    "MALLOC_TOP_PAD_": "67108864",
-}
 # Hooks triple the frames of a call, and what runs without them must run with them.
 RECURSION_LIMIT = 5_000
 SAFE_LOADING = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}
@@ -138,7 +132,7 @@ def _child(plan: Plan) -> Iterator[_Child]:
     """Start the child with the plan on its standard input, which stays open as a sign that we live."""
     read_end, write_end = os.pipe()
     threads = plan.run.threads
-    environment = os.environ | ALLOCATOR | SAFE_LOADING
+    environment = os.environ | allocator.ENVIRONMENT | SAFE_LOADING
     if threads:
         environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     with open(read_end, "rb") as events:  # noqa: PTH123 - a descriptor, not a path

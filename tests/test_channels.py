@@ -25,6 +25,7 @@ from group_networks import (
 from torch import Tensor, nn
 
 import eqaudit
+from eqaudit.engine import samples
 from eqaudit.errors import UsageError
 from eqaudit.plan import TaskOptions
 from eqaudit.report import HOLDING, Layer, Report
@@ -404,6 +405,37 @@ def test_irreps_are_confirmed_in_float64() -> None:
     report = eqaudit.audit(Deep(1.0), images(COUNT, SIDE), group="C4")
     assert report.outputs[0].representation is not None
     assert all(error < 1e-6 for error in errors)
+
+
+def test_where_few_cells_leave_it_open_more_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mixed channels with fewer samples than channels: the fit is made again with many."""
+    monkeypatch.setattr(samples, "LEAST_SAMPLES", 4)
+    monkeypatch.setattr(samples, "SAMPLES_PER_CHANNEL", 0)
+    shown = images(2, SIDE)
+    found = layer_of(eqaudit.audit(irrep_network(rotated=True), shown, group="C4"), "conv2").representation
+    monkeypatch.setattr(samples, "MOST_SAMPLES", 0)
+    few = layer_of(eqaudit.audit(irrep_network(rotated=True), shown, group="C4"), "conv2").representation
+    assert found is not None
+    assert found.kind == "orthogonal"
+    assert few is not None
+    assert few.kind == "undetermined"
+
+
+class Squeezing(Deep):
+    """The same, where a batch of one image is squeezed away."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return maps `(B, 24, H, W)`."""
+        return super().forward(image).squeeze(0)
+
+
+def test_no_image_is_fitted_alone() -> None:
+    """In float64 a few images go through the model at once, never one, also of an odd number."""
+    report = eqaudit.audit(Squeezing(1e5), images(7, SIDE), group="C4")
+    output = report.outputs[0].representation
+    assert output is not None
+    assert output.kind == "permutation"
+    assert output.images == 7
 
 
 def test_the_action_of_a_mirror_alone_is_found() -> None:

@@ -502,6 +502,7 @@ USAGE = {
     "no such built-in images": (["check", STANDARD, "--data", "builtin:cats"], "builtin:cats"),
     "empty data": (["check", STANDARD, "--data", ""], "--data is empty"),
     "a report without a name": (["check", STANDARD, "--json", ""], "--json is empty"),
+    "pictures nowhere": (["check", STANDARD, "--plots", ""], "--plots is empty"),
 }
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -15,10 +16,12 @@ from typing import Any
 
 import pytest
 
+from eqaudit import allocator
+from eqaudit.allocator import ENVIRONMENT, KEPT_BYTES, KEPT_IN_LOOP
 from eqaudit.errors import ExitCode, WorkerError
 from eqaudit.plan import AuditPlan, InputOptions, LayersPlan, PythonObject, RunOptions
 from eqaudit.report import Listing, Report
-from eqaudit.worker import ALLOCATOR, InternalError, Progress, run_audit, run_layers
+from eqaudit.worker import InternalError, Progress, run_audit, run_layers
 
 Ending = Callable[[], Any]
 
@@ -28,6 +31,7 @@ SOON = 2.0  # seconds in which an interrupted command must be gone
 
 MODELS = '''
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -155,15 +159,25 @@ def test_arguments_reach_the_factory_unchanged(observed: Observed) -> None:
 def test_the_environment_is_set_before_torch_is_imported(observed: Observed) -> None:
     """Allocator thresholds, safe loading and threads are there when the process starts."""
     found = set((observed.folder / "environment").read_bytes().split(b"\0"))
-    expected = ALLOCATOR | {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "OMP_NUM_THREADS": "1"}
+    expected = ENVIRONMENT | {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "OMP_NUM_THREADS": "1"}
     assert {f"{name}={value}".encode() for name, value in expected.items()} <= found
     assert observed.report.tool.threads == 1
+
+
+def test_the_report_names_what_was_set_of_the_allocator(observed: Observed) -> None:
+    """Where it is glibc's; a process that was started without has its own settings left alone."""
+    said = observed.report.tool.allocator
+    assert (said is not None) == (platform.libc_ver()[0] == "glibc")
+    assert said is None or all(str(size) in said for size in (KEPT_BYTES, KEPT_IN_LOOP))
+    assert allocator.describe() is None
+    with allocator.large_blocks_kept():
+        assert not allocator.is_set()
 
 
 def test_the_environment_of_the_parent_stays(observed: Observed) -> None:
     """What is set for the measuring process is set for it alone."""
     assert observed.report.tool.version
-    assert not ALLOCATOR.keys() & os.environ.keys()
+    assert not ENVIRONMENT.keys() & os.environ.keys()
 
 
 def test_a_model_that_reads_finds_nothing(observed: Observed) -> None:

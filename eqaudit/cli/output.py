@@ -210,6 +210,8 @@ def check_folder(path: str) -> None:
     ImportError
         Matplotlib is missing.
     """
+    if not path:
+        raise UsageError("--plots is empty", "name a folder, . for this one")
     folder = Path(path)
     with _told(path, "name a folder that you may write to"):
         if folder.exists() and not folder.is_dir():

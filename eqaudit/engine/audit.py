@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 import torch
 
+from eqaudit.allocator import large_blocks_kept
 from eqaudit.data import Dataset, Images, none_left, open_images
 from eqaudit.engine.assemble import Assembler
 from eqaudit.engine.base import Progress, Setting, on_device
@@ -166,7 +167,8 @@ def _audit(
     whole = dataclasses.replace(prepared.setting, batch_size=setting.batch_size, coarse=is_coarse(model))
     prepared = dataclasses.replace(prepared, setting=whole)
     loop = Loop(model, dataset, whole, room, ranks)
-    sums = loop.run(progress)
+    with large_blocks_kept():
+        sums = loop.run(progress)
     if ranks.rank:
         return None
     if sums is None:

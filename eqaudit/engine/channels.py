@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from eqaudit.engine.base import Key, Setting
 from eqaudit.engine.floors import Floors
@@ -35,7 +36,6 @@ from eqaudit.representations import (
     GeneratorFit,
     LayerAction,
     LeftOut,
-    Pairs,
     Status,
     best_extension,
     can_extend,
@@ -55,8 +55,6 @@ CONSTANT = 1e-7
 """Relative spread over images that is no more than rounding."""
 AMPLIFIED_ROUNDING = 3e-5
 """Relative difference between float32 and float64, beyond which channels are fitted in float64."""
-FEW_PRECISE = 4
-"""Images that go through a model of float64 at once."""
 HALF_TURN = Fraction(1, 2)
 
 
@@ -79,24 +77,41 @@ class Fitting:
 
     def fit(self, model: AuditModel, setting: Setting) -> Channels:
         """Fit the action of each kept layer's channels, in float64 where rounding would hide it."""
+        keep = setting.keep
+        setting = dataclasses.replace(setting, keep=lambda key: keep(key) and self.turnable(key))
         chosen = _precise(model, self.images[: min(setting.batch_size, LEAST_IMAGES)], setting)
         if chosen is model:
-            return self.fit_on(model, self.images, setting)
-        if not setting.layers and not setting.fixed_batch:
-            # A convolution in float64 unfolds its images, nine times what they take. Layers would take more
-            # than that while they wait for the rest of their images.
-            setting = dataclasses.replace(setting, batch_size=min(setting.batch_size, FEW_PRECISE))
-        return self.fit_on(chosen, self.images.to(torch.float64), setting)
-
-    def fit_on(self, model: AuditModel, images: torch.Tensor, setting: Setting) -> Channels:
-        """Fit with a model and images of one precision."""
-        shown = setting.space.window(images) if setting.resamples else images
-        keep = setting.keep
-        kept = dataclasses.replace(setting, keep=lambda key: keep(key) and self.turnable(key))
-        run = _Run(model, shown, kept, self)
+            run = _Run(model, self._shown(setting), setting, self)
+        else:
+            run = _Run(chosen, self._shown(setting).double(), _few_at_once(setting, len(self.images)), self)
+        actions = run.actions()
+        actions |= run.vacuous(actions)
         # An image of the first half is judged under the fit of the second.
         halves = {name: 1 - place % 2 for place, name in enumerate(self.names)}
-        return Channels(len(images), run.actions(), halves, run.left_out)
+        return Channels(len(self.images), actions, halves, run.left_out)
+
+    def refine(self, twin: AuditModel, setting: Setting) -> Channels:
+        """Fit matrices again with a model of float64: they are known only as well as the features are."""
+        known = setting.channels
+        mixing = {key for key, action in known.by_key.items() if action.mixes}
+        if not mixing:
+            return known
+        kept = dataclasses.replace(_few_at_once(setting, len(self.images)), keep=mixing.__contains__)
+        run = _Run(twin, self._shown(setting).double(), kept, self, shrink=False)
+        return known.refined(run.actions())
+
+    def _shown(self, setting: Setting) -> torch.Tensor:
+        return setting.space.window(self.images) if setting.resamples else self.images
+
+
+def _few_at_once(setting: Setting, images: int) -> Setting:
+    """Return the setting for float64, where a convolution unfolds its images to nine times what they take.
+
+    It works through them one by one at any batch size, so that two at once take no more time than many. Never
+    one alone, if that can be: some models squeeze their batch away then.
+    """
+    size = next((size for size in range(2, images) if images % size != 1), images)
+    return dataclasses.replace(setting, batch_size=setting.fixed_batch or min(size, setting.batch_size))
 
 
 def _precise(model: AuditModel, images: torch.Tensor, setting: Setting) -> AuditModel:
@@ -104,10 +119,10 @@ def _precise(model: AuditModel, images: torch.Tensor, setting: Setting) -> Audit
     rounded: dict[Key, torch.Tensor] = {}
     apart = [0.0]
 
-    def keep(key: Key, held: Held) -> None:
+    def keep(key: Key, held: Held, _first: int) -> None:
         rounded[key] = held.value.double().clone()
 
-    def compare(key: Key, held: Held) -> None:
+    def compare(key: Key, held: Held, _first: int) -> None:
         if key in rounded and rounded[key].shape == held.value.shape:
             apart.append(_relative_difference(rounded[key], held.value))
 
@@ -134,49 +149,92 @@ def _relative_difference(one: torch.Tensor, other: torch.Tensor) -> float:
 class _Layer:
     """What is known of one layer so far.
 
-    ``cells`` are those that are sampled at exact elements; ``orbit`` holds features of few cells by element.
+    ``held`` is the feature of the unmoved images. ``cells`` are those that are sampled at exact elements,
+    ``most`` if there are as many as memory should hold; ``orbit`` has samples of all cells by element, where
+    they are few.
     """
 
     held: Held
     cells: torch.Tensor
     features: Floats
     chance: float
+    most: bool = False
     fits: dict[Element, GeneratorFit] = field(default_factory=dict)
-    orbit: dict[Element, Held] = field(default_factory=dict)
+    orbit: dict[Element, Floats] = field(default_factory=dict)
     decision: Decision = field(default_factory=Decision)
     extensions: list[Extension | None] = field(default_factory=list)
 
+    @property
+    def few(self) -> bool:
+        """Whether samples come from the whole orbit of each image."""
+        return self.held.cells <= FEW_CELLS
+
+
+Read = Callable[[Key, Held, Held], tuple[Floats, ...]]
+"""Takes samples of a layer from its feature of some moved images, given that of the same images unmoved."""
+Handle = Callable[[Key, tuple[Floats, ...]], None]
+
 
 class _Run:
-    """One fit: pairs are fitted as they arrive, and only what was found is kept."""
+    """One fit: pairs are fitted as they arrive, and only what was found is kept.
 
-    def __init__(self, model: AuditModel, images: torch.Tensor, setting: Setting, fitting: Fitting) -> None:
+    ``shrink`` lets features of float64 wait in float32 where that holds them as well.
+    """
+
+    def __init__(
+        self,
+        model: AuditModel,
+        images: torch.Tensor,
+        setting: Setting,
+        fitting: Fitting,
+        *,
+        shrink: bool = True,
+    ) -> None:
         self.model, self.images, self.setting, self.fitting = model, images, setting, fitting
+        self.shrink = shrink
         self.layers: dict[Key, _Layer] = {}
         self.left_out: dict[Key, tuple[LeftOut, str]] = {}
+        self._hold()
         square = images.shape[-2] == images.shape[-1]
-        visit(model, images, setting, self._keep)
         for element in fitting.group.elements:
             if element.exact and element != IDENTITY and (square or not element.quarter_turns % 2):
-                self._show(element, self._meet)
+                self._meet(element)
         for layer in self.layers.values():
             self._fit_orbit(layer)
             layer.decision = decide(fitting.group, layer.fits, layer.features)
         for base in fitting.bases:
-            if any(can_extend(base, layer.decision) for layer in self.layers.values()):
-                self._show(base, self._extend)
+            self._extend(base)
 
     def actions(self) -> dict[Key, LayerAction]:
-        """Return the action of every layer; orthogonal ones that say nothing are vacuous."""
-        made = {key: self._action(layer) for key, layer in self.layers.items()}
-        mixed = [key for key, action in made.items() if action.mixes]
-        return made | self._vacuous(made, mixed) if mixed else made
+        """Return the action of every layer."""
+        return {key: self._action(layer) for key, layer in self.layers.items()}
+
+    def _hold(self) -> None:
+        """Run the model on the unmoved images, and keep what each layer makes of them."""
+        waiting: dict[Key, Held] = {}
+
+        def receive(key: Key, held: Held, first: int) -> None:
+            if held.channels > MOST_CHANNELS:
+                many = f"{held.channels:,} channels are more than {MOST_CHANNELS:,}: not fitted"
+                self.left_out[key] = ("undetermined", many)
+                return
+            if not first:
+                waiting[key] = held.empty(len(self.images), self._precision(held.value))
+            whole = waiting.get(key)
+            if whole is None or whole.value.shape[1:] != held.value.shape[1:]:
+                return
+            whole.value[first : first + len(held.value)] = held.value
+            if first + len(held.value) == len(self.images):
+                self._keep(key, waiting.pop(key))
+
+        visit(self.model, self.images, self.setting, receive)
+
+    def _precision(self, value: torch.Tensor) -> torch.dtype:
+        if not self.shrink or value.dtype != torch.float64:
+            return value.dtype
+        return torch.float32 if _relative_difference(value, value.float()) <= CONSTANT else value.dtype
 
     def _keep(self, key: Key, held: Held) -> None:
-        if held.channels > MOST_CHANNELS:
-            many = f"{held.channels:,} channels are more than {MOST_CHANNELS:,}: not fitted"
-            self.left_out[key] = ("undetermined", many)
-            return
         if len(self.images) > 1 and _depends_little(held.value):
             self.left_out[key] = ("degenerate", "it does not depend on the image")
             return
@@ -185,74 +243,113 @@ class _Run:
         chance = chance_of(held.rows(cells), len(self.images))
         few = FEATURE_SAMPLES // len(self.images) + 1
         features = _some(held.rows(torch.cat([cells[:few], rare[:few]])))
-        self.layers[key] = _Layer(held.copy(), torch.cat([cells, rare]), features, chance)
+        self.layers[key] = _Layer(held, torch.cat([cells, rare]), features, chance)
 
-    def _show(self, element: Element, handle: Callable[[Key, _Layer, Held, Element], None]) -> None:
-        """Run the model on the images under one element, and hand over each layer that is known and alike."""
+    def _show(self, images: torch.Tensor, keys: Collection[Key], read: Read, handle: Handle) -> None:
+        """Run the model on other images, and hand over samples of some layers once they are of all images.
 
-        def receive(key: Key, held: Held) -> None:
-            layer = self.layers.get(key)
-            if layer is not None and layer.held.value.shape == held.value.shape:
-                handle(key, layer, held, element)
+        A layer whose feature has another shape than that of the unmoved images has none.
+        """
+        waiting: dict[Key, tuple[Floats, ...]] = {}
 
-        moved = act(element, self.images, self.setting.space.images).contiguous()
-        visit(self.model, moved, self.setting, receive)
-
-    def _meet(self, _key: Key, layer: _Layer, held: Held, element: Element) -> None:
-        if held.cells <= FEW_CELLS:
-            layer.orbit[element] = held.copy()
-        elif not _stood_for(element):
-            pairs = self._pairs(layer, held, element, layer.cells)
-            if pairs is None or not pairs.size:
+        def receive(key: Key, held: Held, first: int) -> None:
+            if key not in keys or (first and key not in waiting):
                 return
-            found = self._fit(pairs, element)
-            if not found.determined:
-                most = choose_cells(held, len(self.images), self.setting.seed, most=True)
-                found = self._fit(self._pairs(layer, held, element, most) or pairs, element)
-            layer.fits[element] = found
+            count, still = len(held.value), self.layers[key].held.part(first, held)
+            if still.value.shape != held.value.shape:
+                waiting.pop(key, None)
+                return
+            found = read(key, held, still)
+            if not first:
+                # At once for all images: what stays among the features of some leaves no room for others.
+                sizes = [(len(rows) // count * len(images), rows.shape[1]) for rows in found]
+                waiting[key] = tuple(np.empty(size) for size in sizes)
+            for whole, rows in zip(waiting[key], found, strict=True):
+                each = len(rows) // count
+                whole[first * each : first * each + len(rows)] = rows
+            if first + count == len(images):
+                handle(key, waiting.pop(key))
 
-    def _fit(self, pairs: Pairs, element: Element) -> GeneratorFit:
-        # Mirrors that are no generator of a Dn are worth a fit only where they are exact.
-        thorough = not element.mirrored or element == MIRROR
-        return fit_generator(pairs, TRIVIAL_ERROR, thorough=thorough)
+        if keys:
+            visit(self.model, images, self.setting, receive)
 
-    def _extend(self, key: Key, layer: _Layer, held: Held, base: Element) -> None:
-        if not can_extend(base, layer.decision):
-            return
-        mask = self.setting.space.mask(key, *held.value.shape[-2:]) if held.spatial else None
-        cells = choose_cells(held, len(self.images), self.setting.seed, mask)
-        expected = layer.held.moved(base, self.setting, self.setting.space.cells.get(key, 1.0))
-        second = second_half(len(self.images), len(cells))
-        pairs = finite_pairs(held.rows(cells), expected.rows(cells), second, centred=False)
-        floor = self.fitting.floors.raw(key, base)
-        layer.extensions.append(extend(base, layer.decision, pairs, floor, layer.chance))
+    def _meet(self, element: Element) -> None:
+        """Fit layers at an exact element; where samples do not tell, to as many as memory should hold."""
+        moved = act(element, self.images, self.setting.space.images).contiguous()
 
-    def _pairs(self, layer: _Layer, held: Held, element: Element, cells: torch.Tensor) -> Pairs | None:
-        """Return samples at an exact element; None for a quarter turn of a map that is no square."""
-        before = layer.held.moved_cells(element, cells)
-        if before is None:
-            return None
-        second = second_half(len(self.images), len(cells))
-        return finite_pairs(held.rows(cells), layer.held.rows(before), second, layer.chance)
+        def read(key: Key, held: Held, _still: Held) -> tuple[Floats, ...]:
+            layer = self.layers[key]
+            return (held.rows(None if layer.few else layer.cells),)
+
+        def handle(key: Key, rows: tuple[Floats, ...]) -> None:
+            layer = self.layers[key]
+            before = layer.held.moved_cells(element, layer.cells)
+            if layer.few:
+                layer.orbit[element] = rows[0]
+            elif before is not None:
+                second = second_half(len(self.images), len(before))
+                self._fit(layer, element, rows[0], layer.held.rows(before), second)
+
+        keys = [key for key, layer in self.layers.items() if layer.few or not _stood_for(element)]
+        self._show(moved, keys, read, handle)
+        self._show(moved, [key for key in keys if self._take_most(self.layers[key], element)], read, handle)
+
+    def _take_most(self, layer: _Layer, element: Element) -> bool:
+        """Sample more cells of a layer where its samples do not tell; return whether that was done."""
+        found = layer.fits.get(element)
+        if found is None or found.determined or layer.most:
+            return False
+        most = choose_cells(layer.held, len(self.images), self.setting.seed, most=True)
+        layer.cells = torch.cat([most, layer.cells[~torch.isin(layer.cells, most)]])
+        layer.most = True
+        return True
+
+    def _fit(
+        self, layer: _Layer, element: Element, moved: Floats, still: Floats, second: NDArray[np.bool_]
+    ) -> None:
+        pairs = finite_pairs(moved, still, second, layer.chance)
+        if pairs.size:
+            # Mirrors that are no generator of a Dn are worth a fit only where they are exact.
+            thorough = not element.mirrored or element == MIRROR
+            layer.fits[element] = fit_generator(pairs, TRIVIAL_ERROR, thorough=thorough)
 
     def _fit_orbit(self, layer: _Layer) -> None:
         """Fit a layer of few cells from all pairs (F(T_hg x), T_h F(T_g x)) of an orbit."""
-        orbit = {IDENTITY: layer.held, **layer.orbit}
+        if not layer.orbit:
+            return
+        orbit = {IDENTITY: layer.held.rows(), **layer.orbit}
         cells = torch.arange(layer.held.cells)
         second = second_half(len(self.images), len(cells))
         for element in layer.orbit:
-            starts = [start for start in orbit if element @ start in orbit]
-            turned = [orbit[start].moved(element, self.setting, 1.0) for start in starts]
-            if _stood_for(element) or turned[0].value.shape != layer.held.value.shape:
+            before = layer.held.moved_cells(element, cells)
+            if _stood_for(element) or before is None:
                 continue
-            moved = np.concatenate([orbit[element @ start].rows(cells) for start in starts])
-            still = np.concatenate([held.rows(cells) for held in turned])
-            pairs = finite_pairs(moved, still, np.tile(second, len(starts)), layer.chance)
-            if pairs.size:
-                layer.fits[element] = self._fit(pairs, element)
-        if layer.orbit:
-            layer.features = _some(np.concatenate([held.rows(cells) for held in orbit.values()]))
-            layer.orbit.clear()
+            starts = [start for start in orbit if element @ start in orbit]
+            moved = np.concatenate([orbit[element @ start] for start in starts])
+            still = np.concatenate([_at_cells(orbit[start], before) for start in starts])
+            self._fit(layer, element, moved, still, np.tile(second, len(starts)))
+        layer.features = _some(np.concatenate(list(orbit.values())))
+        layer.orbit.clear()
+
+    def _extend(self, base: Element) -> None:
+        """Fit layers at a resampled turn, inside the mask."""
+        space, images = self.setting.space, len(self.images)
+
+        def read(key: Key, held: Held, still: Held) -> tuple[Floats, ...]:
+            mask = space.mask(key, *held.value.shape[-2:]) if held.spatial else None
+            cells = choose_cells(held, images, self.setting.seed, mask)
+            expected = still.moved(base, self.setting, space.cells.get(key, 1.0))
+            return held.rows(cells), expected.rows(cells)
+
+        def handle(key: Key, rows: tuple[Floats, ...]) -> None:
+            layer, (moved, still) = self.layers[key], rows
+            second = second_half(images, len(moved) // images)
+            pairs = finite_pairs(moved, still, second, centred=False)
+            floor = self.fitting.floors.raw(key, base)
+            layer.extensions.append(extend(base, layer.decision, pairs, floor, layer.chance))
+
+        keys = [key for key, layer in self.layers.items() if can_extend(base, layer.decision)]
+        self._show(act(base, self.images, space.images).contiguous(), keys, read, handle)
 
     def _action(self, layer: _Layer) -> LayerAction:
         extension = best_extension(layer.extensions)
@@ -262,9 +359,10 @@ class _Run:
             unused = ("undetermined", few)
         return LayerAction.of(layer.decision, extension, layer.features, layer.held.sizes, unused)
 
-    def _vacuous(self, made: Mapping[Key, LayerAction], mixed: Sequence[Key]) -> dict[Key, LayerAction]:
+    def vacuous(self, made: Mapping[Key, LayerAction]) -> dict[Key, LayerAction]:
         """Return again, as vacuous, what comes before the first nonlinearity and no later layer confirms."""
-        affine = self._affine_layers()
+        mixed = [key for key, action in made.items() if action.mixes]
+        affine = self._affine_layers() if mixed else set()
         order = list(made)
         found = {}
         for key in mixed:
@@ -282,24 +380,33 @@ class _Run:
         """Return the layers whose feature of a mean of two images is the mean of the two features."""
         affine: set[Key] = set()
 
-        def receive(key: Key, held: Held) -> None:
-            if key not in self.layers:
-                return
-            one = self.layers[key].held.value.double()
-            between = (one + one.roll(1, 0)) / 2
-            if _relative_difference(held.value, between) <= AFFINE_ERROR:
+        def read(key: Key, held: Held, _still: Held) -> tuple[Floats, ...]:
+            return (held.rows(self.layers[key].cells),)
+
+        def handle(key: Key, rows: tuple[Floats, ...]) -> None:
+            layer = self.layers[key]
+            one = layer.held.rows(layer.cells).reshape(len(self.images), -1)
+            between = (one + np.roll(one, 1, axis=0)).reshape(rows[0].shape) / 2
+            if _relative_difference(torch.from_numpy(rows[0]), torch.from_numpy(between)) <= AFFINE_ERROR:
                 affine.add(key)
 
         if len(self.images) >= LEAST_IMAGES:
-            visit(self.model, (self.images + self.images.roll(1, 0)) / 2, self.setting, receive)
+            self._show((self.images + self.images.roll(1, 0)) / 2, self.layers, read, handle)
         return affine
+
+
+def _at_cells(rows: Floats, cells: torch.Tensor) -> Floats:
+    """Return samples of all cells, image by image, in another order of the cells."""
+    found: Floats = rows.reshape(-1, len(cells), rows.shape[1])[:, cells.numpy()].reshape(rows.shape)
+    return found
 
 
 def _depends_little(value: torch.Tensor) -> bool:
     """Whether a feature (B, ...) differs between images by no more than its own rounding."""
-    precise = value.double()
-    spread = float(torch.linalg.vector_norm(precise - precise.mean(0)))
-    return spread <= CONSTANT * float(torch.linalg.vector_norm(precise))
+    mean = value.mean(0, dtype=torch.float64)
+    spread = sum(float((image - mean).square().sum()) for image in value)
+    size = sum(float(image.double().square().sum()) for image in value)
+    return math.sqrt(spread) <= CONSTANT * math.sqrt(size)
 
 
 def _some(features: Floats) -> Floats:

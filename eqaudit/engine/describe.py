@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 
 import torch
 
+from eqaudit import allocator
 from eqaudit.engine.precision import uses_tf32
 from eqaudit.groups import IDENTITY, Group, Pose, spanned_group
 from eqaudit.loader import AuditModel
@@ -29,14 +29,8 @@ def describe_tool(plan: AuditPlan, model: AuditModel) -> Tool:
         threads=torch.get_num_threads(),
         seed=plan.inputs.seed,
         command=list(plan.command),
-        allocator=_allocator(),
+        allocator=allocator.describe(),
     )
-
-
-def _allocator() -> str | None:
-    threshold = os.environ.get("MALLOC_MMAP_THRESHOLD_")
-    raised = threshold is not None and platform.libc_ver()[0] == "glibc"
-    return f"glibc keeps freed blocks of up to {threshold} bytes" if raised else None
 
 
 def describe_model(model: AuditModel) -> Model:

@@ -82,7 +82,7 @@ def _pool(key: Key, held: Held) -> PooledFeature:
 def _features(model: AuditModel, images: torch.Tensor, setting: Setting) -> dict[Key, Held]:
     found: dict[Key, Held] = {}
 
-    def keep(key: Key, held: Held) -> None:
+    def keep(key: Key, held: Held, _first: int) -> None:
         if key[0] == "layer":
             found[key] = held.copy()
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 
-from eqaudit.engine.base import Key, Setting
-from eqaudit.engine.samples import Held, visit_tensors
+from eqaudit.engine.base import Key, Setting, stream
+from eqaudit.engine.samples import Held
 from eqaudit.errors import UsageError
 from eqaudit.groups import Element
 from eqaudit.limits import matches
-from eqaudit.loader import AuditModel
+from eqaudit.loader import AuditModel, Feature
 from eqaudit.plan import LayoutRule
 from eqaudit.report import describe_shape
 from eqaudit.representations import Pairs
@@ -152,10 +151,11 @@ def _tensors(
 ) -> dict[Key, torch.Tensor]:
     found: dict[Key, torch.Tensor] = {}
 
-    def receive(key: Key, tensor: torch.Tensor) -> None:
-        found[key] = tensor.clone()
+    def receive(key: Key, feature: Feature) -> None:
+        if key in kept and feature.value is not None:
+            found[key] = feature.value.clone()
 
-    visit_tensors(model, images, dataclasses.replace(setting, keep=kept.__contains__), receive)
+    stream(model, images, setting, receive)
     return found
 
 

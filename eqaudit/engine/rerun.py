@@ -54,23 +54,21 @@ def rerun_in_float64(
     """
     try:
         twin = model.twin()
-        if fitting is not None and any(action.mixes for action in setting.channels.by_key.values()):
-            again = fitting.fit_on(twin, fitting.images.double(), setting)
-            setting = dataclasses.replace(setting, channels=setting.channels.refined(again))
+        if fitting is not None:
+            setting = dataclasses.replace(setting, channels=fitting.refine(twin, setting))
         size = setting.fixed_batch or min(len(images), setting.batch_size)
         parts = torch.split(images.double(), size)
         unit = reduce(
             Unit.merge,
             [_measure(twin, part, place * size, names, setting) for place, part in enumerate(parts)],
         )
-        before = _features(twin, parts[0], setting)
-        after = _features(twin, _perturb(twin, parts[0], setting.seed), setting)
+        changes = _weight_rounding(twin, parts[0], setting)
     except (EqauditError, RuntimeError) as error:
         return RerunResult(0, (), {}, f"the model has no float64: {describe(error)}")
     by_key = {
-        key: _by_element(sums, _relative_change(before[key], after[key]), len(setting.poses))
+        key: _by_element(sums, changes[key], len(setting.poses))
         for key, sums in unit.taps.items()
-        if key in before and key in after and before[key].dtype == torch.float64
+        if key in changes
     }
     casts = sum(1 for key, sums in unit.taps.items() if sums.skipped is None and key not in by_key)
     return RerunResult(
@@ -91,15 +89,22 @@ def _by_element(sums: TapSums, weight_rounding: float, elements: int) -> list[Re
     return [Rerun(sums.measured(place), weight_rounding) for place in range(elements)]
 
 
-def _features(model: AuditModel, images: torch.Tensor, setting: Setting) -> dict[Key, torch.Tensor]:
-    found: dict[Key, torch.Tensor] = {}
+def _weight_rounding(model: AuditModel, images: torch.Tensor, setting: Setting) -> dict[Key, float]:
+    """Round the weights; return the relative change of each tensor of float64."""
+    before: dict[Key, torch.Tensor] = {}
+    changes: dict[Key, float] = {}
 
-    def receive(key: Key, feature: Feature) -> None:
-        if feature.value is not None and setting.keep(key):
-            found[key] = feature.value.clone()
+    def keep(key: Key, feature: Feature) -> None:
+        if feature.value is not None and feature.value.dtype == torch.float64 and setting.keep(key):
+            before[key] = feature.value.clone()
 
-    stream(model, images, setting, receive)
-    return found
+    def compare(key: Key, feature: Feature) -> None:
+        if feature.value is not None and key in before:
+            changes[key] = _relative_change(before.pop(key), feature.value)
+
+    stream(model, images, setting, keep)
+    stream(model, _perturb(model, images, setting.seed), setting, compare)
+    return changes
 
 
 def _perturb(model: AuditModel, images: torch.Tensor, seed: int) -> torch.Tensor:

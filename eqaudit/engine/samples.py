@@ -60,6 +60,16 @@ class Held:
         """Return the same feature in memory of its own."""
         return Held(self.value.clone(), self.spatial, self.sizes)
 
+    def empty(self, images: int, dtype: torch.dtype) -> Held:
+        """Return memory for the same feature of so many images."""
+        value = self.value.new_empty((images, *self.value.shape[1:]), dtype=dtype)
+        return Held(value, self.spatial, self.sizes)
+
+    def part(self, first: int, like: Held) -> Held:
+        """Return the feature of some images only, as many as another has, in the other's precision."""
+        value = self.value[first : first + len(like.value)]
+        return Held(value.to(like.value.dtype), self.spatial, self.sizes)
+
     def moved_cells(self, element: Element, cells: torch.Tensor) -> torch.Tensor | None:
         """Return which cell comes to each of these under an exact element; None where a side changes."""
         if not self.spatial:
@@ -91,40 +101,23 @@ class Held:
 
 
 def visit(
-    model: AuditModel, images: torch.Tensor, setting: Setting, handle: Callable[[Key, Held], None]
+    model: AuditModel, images: torch.Tensor, setting: Setting, handle: Callable[[Key, Held, int], None]
 ) -> None:
-    """Run the model on images and hand over each kept layer of known layout, as `visit_tensors` does."""
-    sides = (images.shape[-2], images.shape[-1])
+    """Run the model on images, in as many batches as it takes; hand over each kept layer of known layout.
 
-    def receive(key: Key, whole: torch.Tensor) -> None:
-        with contextlib.suppress(UnknownLayoutError):
-            handle(key, Held.of(whole, layout_of(key, whole, len(images), sides, setting)))
-
-    visit_tensors(model, images, setting, receive)
-
-
-def visit_tensors(
-    model: AuditModel, images: torch.Tensor, setting: Setting, handle: Callable[[Key, torch.Tensor], None]
-) -> None:
-    """Run the model on images, in as many batches as it takes; hand over each kept tensor once it is whole.
-
-    Where one batch does, a tensor is handed over as it is, and may change when `handle` returns.
+    ``handle`` gets its key, its feature of the images of one batch, which may change when it returns, and the
+    number of the first of them.
     """
-    parts = torch.split(images, setting.batch_size)
-    waiting: dict[Key, list[torch.Tensor]] = {}
+    sides = (images.shape[-2], images.shape[-1])
+    for first in range(0, len(images), setting.batch_size):
+        part = images[first : first + setting.batch_size]
 
-    def receive(key: Key, feature: Feature) -> None:
-        if not setting.keep(key) or feature.value is None:
-            return
-        whole = feature.value
-        if len(parts) > 1:
-            waiting.setdefault(key, []).append(whole.clone())
-            if len(waiting[key]) < len(parts):
-                return
-            whole = torch.cat(waiting.pop(key))
-        handle(key, whole)
+        def receive(key: Key, feature: Feature, first: int = first, count: int = len(part)) -> None:
+            if setting.keep(key) and feature.value is not None:
+                with contextlib.suppress(UnknownLayoutError):
+                    layout = layout_of(key, feature.value, count, sides, setting)
+                    handle(key, Held.of(feature.value, layout), first)
 
-    for part in parts:
         stream(model, part, setting, receive)
 
 

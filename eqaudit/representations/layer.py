@@ -181,13 +181,9 @@ class Channels:
         action = self.by_key.get(key)
         return action if action is not None and action.moves else None
 
-    def refined(self, other: Channels) -> Channels:
+    def refined(self, others: Mapping[tuple[str, str, int], LayerAction]) -> Channels:
         """Return the same actions, with the matrices of another fit where that found some."""
-        better = {
-            key: other.by_key[key]
-            for key, action in self.by_key.items()
-            if action.mixes and key in other.by_key and other.by_key[key].mixes
-        }
+        better = {key: other for key, other in others.items() if self.by_key[key].mixes and other.mixes}
         return dataclasses.replace(self, by_key={**self.by_key, **better})
 
     def of(self, names: tuple[str, ...]) -> torch.Tensor:

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from statistics import median
 
-from eqaudit.worker import ALLOCATOR
+from eqaudit.allocator import ENVIRONMENT
 
 IMAGES, BATCH = 64, 16
 PASSES = {"D4": 8, "angles": 25}
@@ -43,7 +43,7 @@ def spawn(network: str, elements: str, subject: str, threads: int) -> Times:
     script = Path(__file__).with_name("subjects.py")
     command = [sys.executable, str(script), network, elements, subject]
     sizes = ["--threads", str(threads), "--images", str(IMAGES), "--batch", str(BATCH)]
-    environment = os.environ | ALLOCATOR | {"OMP_NUM_THREADS": str(threads)}
+    environment = os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": str(threads)}
     ended = subprocess.run([*command, *sizes], env=environment, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise SystemExit(f"{subject} of {network}: {ended.stderr}")

@@ -23,9 +23,9 @@ from networks import make
 from subjects import ANGLES, make_images, run_plain, stage_times
 
 from eqaudit import engine
+from eqaudit.allocator import ENVIRONMENT
 from eqaudit.parsing import parse_angles
 from eqaudit.plan import AuditPlan, FileModel, InputOptions, PathData, RunOptions, SpaceOptions
-from eqaudit.worker import ALLOCATOR
 
 IMAGES, BATCH = 64, 16
 MODEL, DATA = "model.pt", "images.npy"
@@ -67,7 +67,7 @@ def spawn(processes: int, what: str, folder: Path) -> list[float]:
     if what == "audit" and processes > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         command, copies = [sys.executable, *launcher, *script], 1
-    environment = os.environ | ALLOCATOR | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": "1"}
     children = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(copies)

@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from eqaudit import engine
+from eqaudit.allocator import large_blocks_kept
 from eqaudit.data import array_images
 from eqaudit.engine.base import Progress
 from eqaudit.loader import wrap_module
@@ -49,7 +50,7 @@ def run_plain(
     net: Callable[[torch.Tensor], object], images: torch.Tensor, batch: int, elements: str
 ) -> float:
     """Time the bare forward passes."""
-    with torch.no_grad():
+    with torch.no_grad(), large_blocks_kept():
         net(images[:batch])
         start = time.perf_counter()
         for _ in range(passes(elements)):

@@ -111,9 +111,10 @@ COMMANDS = {
     --data u.npy | --resize 9,9 | --mean 0,x | --mean 0,0 --std 1,1 --data u.npy | --mean 0,0,0 --std 1,1 |
     --std 0 | --max-error nan | --seed -1 | --samples -1 | --json '' | --json out | --json no/x | --json
     m.pt | --json out/LONG | --json out/a --report junit=out/a | --plots m.pt | --plots out/no/no |
-    --report x | --baseline '' | --baseline missing | --baseline LONG | --update-baseline | --baseline
-    r.json --samples 1 | --config eqaudit.toml | --labels '' | --labels missing | --labels i.npy:x |
-    --labels d.npz:x | --labels i.npy | --labels folders | --labels l.csv --masks q | --mask-values binary
+    --plots '' | --report x | --baseline '' | --baseline missing | --baseline LONG | --update-baseline |
+    --baseline r.json --samples 1 | --config eqaudit.toml | --labels '' | --labels missing |
+    --labels i.npy:x | --labels d.npz:x | --labels i.npy | --labels folders | --labels l.csv --masks q |
+    --mask-values binary
     """,
     "check net.py:make": r"""
     --arg width | --weights '' | --weights missing | --weights m.pt | --weights m.pt2 | --weights w.pth

@@ -27,7 +27,8 @@ from typing import Any, NoReturn, Self
 
 import typer
 
-from eqaudit.worker import ALLOCATOR, SAFE_LOADING
+from eqaudit import allocator
+from eqaudit.worker import SAFE_LOADING
 
 PATIENCE = 60.0
 """Seconds after which a command is ended; what counts is the time that it computes."""
@@ -42,7 +43,7 @@ ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "PYTHONHASHSEED": "0",
     "PYTHONPATH": str(Path(__file__).parents[2]),
-    **ALLOCATOR,
+    **allocator.ENVIRONMENT,
     **SAFE_LOADING,
 }
 """Set before torch is imported; files of models are written in the order of sets, and new processes must run
