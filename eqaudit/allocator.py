@@ -37,12 +37,11 @@ def describe() -> str | None:
 
 @contextmanager
 def large_blocks_kept() -> Iterator[None]:
-    """Keep freed blocks of any size, as batches of one kind want; give everything back before and after."""
+    """Keep freed blocks of any size, as batches of one kind want, and give all of them back afterwards."""
     if not is_set():
         yield
         return
     library = ctypes.CDLL(None)
-    library.malloc_trim(0)
     library.mallopt(M_MMAP_THRESHOLD, KEPT_IN_LOOP)
     try:
         yield

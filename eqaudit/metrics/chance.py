@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from eqaudit.metrics.equivariance_error import norms, ordinary
+from eqaudit.statistics import lasting
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,12 @@ class ChanceSums:
         count = len(features)
         spread = float(norms(apart).double().square().sum() - total.square().sum() / count)
         mean = features[0].flatten().double() + total / count
+        if mean.device.type == "cpu":
+            mean = torch.from_numpy(lasting([mean.numpy()]))
         return cls(count, mean, max(spread, 0.0), float(sizes.double().square().sum()))
 
     def merge(self, other: ChanceSums) -> ChanceSums:
-        """Add the moments of other images (Chan, Golub and LeVeque 1979, pairwise variance)."""
+        """Add the moments of other images (Chan, Golub and LeVeque 1979, pairwise variance); uses this up."""
         if not self.count or not other.count:
             return other if not self.count else self
         count = self.count + other.count
@@ -55,7 +58,7 @@ class ChanceSums:
         between = float(shift.square().sum()) * self.count * other.count / count
         return ChanceSums(
             count,
-            self.mean + shift * (other.count / count),
+            self.mean.add_(shift.mul_(other.count / count)),
             self.spread + other.spread + between,
             self.power + other.power,
         )
