@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import IO, assert_never
+from typing import IO, assert_never, cast
 
 import msgspec
 
@@ -57,7 +57,7 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
-    """The result."""
+    """The result, which is sent as it is and received as JSON."""
 
     result: msgspec.Raw
 
@@ -300,18 +300,20 @@ def main(arguments: list[str]) -> None:
 
     sys.setrecursionlimit(RECURSION_LIMIT)
 
-    def send(event: Event) -> None:
-        line = encode(event) + b"\n"
-        while line:
-            line = line[events.write(line) :]
+    def send(event: bytes) -> None:
+        for part in (event, b"\n"):
+            rest = memoryview(part)
+            while rest:
+                rest = rest[events.write(rest) :]
 
-    send(_measure(plan, lambda stage, done, total: send(Progress(stage, done, total))))
+    send(_measure(plan, lambda stage, done, total: send(encode(Progress(stage, done, total)))))
     sys.stdout.flush()
     # The model may have left threads or exit handlers behind; nothing of theirs is wanted.
     os._exit(0)
 
 
-def _measure(plan: Plan, progress: Callable[[str, int, int], None]) -> Event:
+def _measure(plan: Plan, progress: Callable[[str, int, int], None]) -> bytes:
+    """Return the last event as JSON, of which there is one copy: a report may be large."""
     try:
         diagnosis, engine = _import_measuring()
         result: msgspec.Struct | None
@@ -324,16 +326,18 @@ def _measure(plan: Plan, progress: Callable[[str, int, int], None]) -> Event:
                 result = engine.time_models(plan, progress)
             case unreachable:
                 assert_never(unreachable)
-        return Finished(msgspec.Raw(b"null" if result is None else encode(result)))
+        return encode(Finished(cast("msgspec.Raw", result)))
     except EqauditError as error:
-        return Failed(error.message, error.hint, error.exit_code)
+        failed = Failed(error.message, error.hint, error.exit_code)
     except (KeyboardInterrupt, SystemExit) as error:
         # Ctrl-C does not reach this process: the model's code raised it.
-        return Failed(f"the model raises {type(error).__name__}", _BLAME, ExitCode.CANNOT_RUN)
+        failed = Failed(f"the model raises {type(error).__name__}", _BLAME, ExitCode.CANNOT_RUN)
     except Exception as error:  # noqa: BLE001 - a bug of ours is reported as such, with its traceback
         if isinstance(error, MemoryError) or is_out_of_memory(str(error)):
-            return Failed("not enough memory", "use a smaller --batch-size", ExitCode.CANNOT_RUN)
-        return Failed("internal error", "", ExitCode.INTERNAL, traceback.format_exc())
+            failed = Failed("not enough memory", "use a smaller --batch-size", ExitCode.CANNOT_RUN)
+        else:
+            failed = Failed("internal error", "", ExitCode.INTERNAL, traceback.format_exc())
+    return encode(failed)
 
 
 def _import_measuring() -> tuple[ModuleType, ModuleType]:
