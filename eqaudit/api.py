@@ -24,12 +24,14 @@ from eqaudit.loader import AuditModel, copy_module, load_model, wrap_module
 from eqaudit.parsing import (
     parse_angles,
     parse_data,
+    parse_device,
     parse_group,
     parse_layout,
     parse_model,
     parse_precision,
     parse_weights,
     require_exact_elements,
+    require_types,
 )
 from eqaudit.plan import (
     AuditPlan,
@@ -156,6 +158,7 @@ def audit(
         output=output,
         diagnose=diagnose,
     )
+    require_types(plan)
     if diagnose:
         require_exact_elements(plan.group)
     images = _open_images(data, targets, plan.inputs)
@@ -297,7 +300,7 @@ def _input_options(data: Array | str | Path, inputs: Mapping[str, Any]) -> Input
 
 def _run_options(device: str, dtype: str | torch.dtype | None) -> RunOptions:
     precision = None if dtype is None else parse_precision(str(dtype).removeprefix("torch."))
-    return RunOptions(device, dtype=precision)
+    return RunOptions(parse_device(device, "device"), dtype=precision)
 
 
 def _open_images(data: Array | str | Path, targets: Array | None, options: InputOptions) -> Images:

@@ -13,6 +13,7 @@ from eqaudit.errors import DataError, ModelError, UsageError
 from eqaudit.groups import Group
 from eqaudit.plan import (
     AUTO,
+    AuditPlan,
     BuiltinData,
     DataSpec,
     FileModel,
@@ -344,11 +345,27 @@ def parse_limit(option: str, value: float, largest: float = math.inf) -> float:
     return value
 
 
-def parse_device(text: str) -> str:
+def parse_device(text: str, option: str = "--device") -> str:
     """Check a device's name: ``cpu``, ``cuda`` or ``cuda:N``."""
     if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", text):
-        raise UsageError(f"--device {text!r} is no device", "give cpu, cuda or cuda:N")
+        raise UsageError(f"{option} {text!r} is no device", "give cpu, cuda or cuda:N")
     return text
+
+
+def require_types(plan: AuditPlan) -> None:
+    """Make sure that each value of a plan that was made in Python is one of its type.
+
+    Raises
+    ------
+    UsageError
+        One is not, as ``taps="all"``.
+    """
+    try:
+        values = msgspec.to_builtins(plan, enc_hook=lambda value: getattr(value, "tolist", value.__str__)())
+        msgspec.convert(values, AuditPlan, dec_hook=lambda kind, text: kind(text))
+    except msgspec.ValidationError as error:
+        said, _, place = str(error).partition(" - at `$.")
+        raise UsageError(f"{place.rstrip('`') or 'the audit'}: {said}", "see help(eqaudit.audit)") from error
 
 
 def parse_optional_limit(option: str, value: float | None, largest: float = math.inf) -> float | None:

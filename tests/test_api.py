@@ -2,6 +2,7 @@
 
 import copy
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import nn
 
 import eqaudit
 from eqaudit.errors import EqauditError, ModelError, UsageError
+from eqaudit.plan import SpaceOptions
 from eqaudit.report import Report
 
 SOURCE = """
@@ -153,6 +155,53 @@ def test_what_cannot_be_done_is_said(weights: Path) -> None:
     with pytest.raises(UsageError, match="no precision 'int8'") as usage:
         audit(module, dtype=torch.int8)
     assert "bfloat16" in usage.value.hint
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "taps": ({"taps": "all"}, "taps: .*'all'"),
+    "boundary": ({"space": SpaceOptions(boundary="wrap")}, "space.boundary: .*'wrap'"),  # type: ignore[arg-type]
+    "task": ({"task": "segmentation"}, "task: .*`str`"),
+    "device": ({"device": "gpu"}, "device 'gpu' is no device"),
+    "batch size": ({"batch_size": "16"}, "inputs.batch_size: .*`str`"),
+    "layers": ({"layers": ("conv", 1)}, "layers.*`int`"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_values_of_another_type_are_refused(name: str) -> None:
+    """What the command line cannot say is one clear error in Python too, never a default in silence."""
+    options, said = WRONG[name]
+    with pytest.raises(UsageError, match=said):
+        eqaudit.audit(nn.Conv2d(3, 2, 3), torch.rand(2, 3, 8, 8), **options)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    """Counts that come out of an array are taken."""
+    report = eqaudit.audit(nn.Conv2d(3, 2, 3), torch.rand(4, 3, 8, 8), samples=np.int64(2))
+    assert report.inputs.samples == 2
+
+
+def test_infinite_features_are_no_warning() -> None:
+    """Values that are not finite are left out of how channels turn, before anything is made of them."""
+
+    class Infinite(nn.Module):
+        """Divides some values by zero."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.maps = nn.Conv2d(3, 2, 3)
+            self.divided = nn.Identity()
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            """Return `(B, 2, H - 2, W - 2)`."""
+            maps: torch.Tensor = self.maps(image)
+            divided: torch.Tensor = self.divided(maps / (maps > 0))
+            return divided
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = eqaudit.audit(Infinite(), torch.rand(4, 3, 8, 8))
+    assert report.outputs[0].errors[0].nonfinite
 
 
 def test_modules_are_compared_by_names_and_stay_as_they_are(

@@ -186,11 +186,15 @@ def finite_pairs(
 def chance_of(samples: Floats, images: int) -> float:
     """Return the error between unrelated images of samples (N, C), image by image, beside their spread.
 
-    sum_{i != j} |F_i - F_j|^2 = 2 n sum_i |F_i - mean|^2, cell by cell; of one image it is not known.
+    sum_{i != j} |F_i - F_j|^2 = 2 n sum_i |F_i - mean|^2, cell by cell, where all are finite; of one image
+    it is not known.
     """
     if images < LEAST_IMAGES:
         return math.inf
     by_image = samples.reshape(images, -1, samples.shape[1])
-    between = float(np.nansum(np.square(by_image - by_image.mean(axis=0))))
-    spread = float(np.nansum(np.square(samples - samples.mean(axis=0))))
+    by_image = by_image[:, np.isfinite(by_image).all(axis=(0, 2))]
+    if not by_image.size:
+        return math.inf
+    between = float(np.square(by_image - by_image.mean(axis=0)).sum())
+    spread = float(np.square(by_image - by_image.mean(axis=(0, 1))).sum())
     return math.sqrt(2 * images / (images - 1) * between / spread) if spread else math.inf
