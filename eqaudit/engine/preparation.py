@@ -11,6 +11,7 @@ from eqaudit.engine.base import Key, Progress, Setting, on_device, run_on
 from eqaudit.engine.channels import Fitting
 from eqaudit.engine.determinism import check_determinism
 from eqaudit.engine.floors import Floors, measure_floors
+from eqaudit.engine.layer_fits import Sought
 from eqaudit.engine.layouts import settle_layouts
 from eqaudit.engine.normalisation import suspect_normalisation
 from eqaudit.engine.receptive import receptive_radii
@@ -112,10 +113,8 @@ def _fit_channels(
     fitting = Fitting(
         on_device(loaded.images, model),
         loaded.names,
-        plan.spanned,
-        plan.base_turns,
         _turnable(dataset, setting, plan),
-        floors,
+        Sought(plan.spanned, plan.base_turns, floors),
     )
     channels = fitting.fit(model, setting)
     output = channels.by_key.get(setting.gating)

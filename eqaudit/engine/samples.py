@@ -198,3 +198,11 @@ def chance_of(samples: Floats, images: int) -> float:
     between = float(np.square(by_image - by_image.mean(axis=0)).sum())
     spread = float(np.square(by_image - by_image.mean(axis=(0, 1))).sum())
     return math.sqrt(2 * images / (images - 1) * between / spread) if spread else math.inf
+
+
+def relative_difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Return |one - other| / |one - mean|, over all values; what is not finite counts as no difference."""
+    one = one.double()
+    size = float(torch.linalg.vector_norm(one - one.mean()))
+    apart = float(torch.linalg.vector_norm(one - other)) / size if size else 0.0
+    return apart if math.isfinite(apart) else 0.0
