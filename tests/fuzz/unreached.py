@@ -33,6 +33,7 @@ UNREACHED = {
     "eqaudit.loader.safetensors: its header is no JSON object": CHECKED,
     "eqaudit.loader.torchscript: module calls in the graph": VAST,
     "eqaudit.parsing: no precision": CHECKED,
+    "eqaudit.parsing: or 'the audit'": CHECKED,
     "eqaudit.pythonspec: is no Python source file": CHECKED,
     "eqaudit.transforms.layouts: {letters!r}: {problem}": CHECKED,
     "eqaudit.worker: cannot be started": MACHINE,
