@@ -144,7 +144,7 @@ def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the command measure in this process: importing torch again and again is most of an audit."""
 
     def run(plan: Plan, *_: Any) -> Audited | None:
-        match worker._measure(plan, lambda *_: None):
+        match msgspec.json.decode(worker._measure(plan, lambda *_: None), type=worker.Event):
             case worker.Finished(result):
                 return msgspec.json.decode(result, type=Audited | None)
             case worker.Failed(message, hint, code, trace):

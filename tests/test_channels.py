@@ -161,7 +161,9 @@ def test_mirrors_of_a_d4_network_have_a_permutation_of_their_own() -> None:
     assert report.verdict.holds == "D4"
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(
+    "seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(8, 20))]
+)
 def test_no_action_is_found_in_a_plain_network(seed: int) -> None:
     """Every layer is read as plain maps, and its error is that of the plain reading."""
     network = plain_network(
@@ -292,6 +294,7 @@ class Rare(nn.Module):
         return nn.functional.conv2d(image, self.weight, padding=1).relu()
 
 
+@pytest.mark.long
 def test_channels_that_hardly_live_have_their_place_in_their_field() -> None:
     """Where the samples do not see a channel, the other fields tell where it belongs."""
     report = eqaudit.audit(Rare(256), images(16, 25), group="C4")

@@ -299,6 +299,7 @@ def test_a_saved_comparison_is_shown_again(folder: Path, eqaudit: Run, tmp_path:
         assert (tmp_path / "plots" / name).read_bytes() == (folder / "plots" / name).read_bytes()
 
 
+@pytest.mark.long
 def test_only_times_differ_when_it_is_made_again(
     folder: Path, data: list[str], eqaudit: Run, tmp_path: Path
 ) -> None:

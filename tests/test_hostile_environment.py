@@ -238,7 +238,7 @@ def test_e02_nohup(workshop: Path, shell: Run) -> None:
     assert shell(line + "kill -HUP $!; wait $!", workshop).returncode == ExitCode.PASSED
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.long)])
 def test_e03_killed_at_random_moments(kills: int, workshop: Path, eqaudit: Run) -> None:
     """The old report is whole after each kill; the next run removes what was left, and is as ever."""
     command = [sys.executable, "-P", "-c", SLOW_DISK, *TO_FILE]

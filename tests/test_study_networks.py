@@ -110,7 +110,7 @@ def test_a_steered_kernel_is_the_function_at_turned_places(steps: int) -> None:
         (lenet, 28, 1),
         (rotated_digits, 28, 1),
         (lambda group: all_cnn(group, shrink=8), 33, 3),
-        (lambda group: resnet44(group, shrink=8), 33, 3),
+        pytest.param(lambda group: resnet44(group, shrink=8), 33, 3, marks=pytest.mark.long),
     ],
 )
 def test_networks_hold_under_their_own_group_and_no_larger(
