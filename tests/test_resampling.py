@@ -22,7 +22,18 @@ from skimage.transform import AffineTransform, rotate, warp
 
 from eqaudit.groups import IDENTITY, MIRROR, Element, Group
 from eqaudit.plan import Extension, Method
-from eqaudit.transforms import Resampler, RoundTrip, Shift, act, disc_mask, disc_window, is_exact, resampling
+from eqaudit.transforms import (
+    Resampler,
+    RoundTrip,
+    Shift,
+    Table,
+    act,
+    choose_points,
+    disc_mask,
+    disc_window,
+    is_exact,
+    resampling,
+)
 
 Array = NDArray[np.float64]
 Points = NDArray[np.complex128]
@@ -108,6 +119,19 @@ def turn_by_oracle(picture: Array, turn: Fraction, method: Method, extension: Ex
 def random_turns(seed: int, count: int = 20) -> list[Fraction]:
     """Return turns of any angle, none a multiple of 90 degrees."""
     return [Fraction(int(n), 1_000_003) for n in np.random.default_rng(seed).integers(1, 1_000_003, count)]
+
+
+@pytest.mark.parametrize("method", ["bilinear", "bicubic", "spline"])
+@pytest.mark.parametrize("size", [(12, 20), (21, 14)])
+def test_transposed_maps_are_read_like_the_maps_themselves(method: Method, size: Size) -> None:
+    """A table is made from maps in the form at hand: which of their sides comes first is no matter."""
+    maps = torch.rand(2, 3, *size, dtype=torch.float64)
+    resampler, turn = Resampler(method, "zeros"), Fraction(1, 12)
+    points = choose_points(torch.ones(size, dtype=torch.bool), None, 0)
+    plain = Table(maps, resampler).turned(turn, points)
+    turned = Table(maps.transpose(-2, -1).contiguous(), resampler, transposed=True).turned(turn, points)
+    assert torch.allclose(plain, turned, rtol=0, atol=ROUNDING)
+    assert torch.allclose(plain, resampler.turn(maps, turn).flatten(-2), rtol=0, atol=ROUNDING)
 
 
 def noise(*shape: int, seed: int = 0) -> Array:

@@ -64,6 +64,7 @@ class TapSums:
         if self._sums is None and self.batch is not None:
             errors, plain = _sum_batch(self.batch)
             self._sums, self.batch = (errors.lasting(), plain.lasting() if plain else None), None
+            self.chances = {exact: chance.lasting() for exact, chance in self.chances.items()}
         return self._sums or (None, None)
 
     def merge(self, other: TapSums) -> TapSums:
@@ -262,7 +263,7 @@ def _chances(reference: Reference, setting: Setting) -> dict[bool, ChanceSums]:
         return {}
     held = reference.held
     return {
-        kind: ChanceSums.of_batch(held.value if kind else held.sampled())
+        kind: ChanceSums.of_batch(held.value, held.norms) if kind else ChanceSums.of_batch(held.sampled())
         for kind in dict.fromkeys(pose.exact for pose in setting.poses)
     }
 

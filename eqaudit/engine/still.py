@@ -70,10 +70,7 @@ class Still:
     @property
     def value(self) -> torch.Tensor:
         """The feature itself."""
-        if self._maps is None:
-            raise ValueError("the maps were given up for their table")
-        self._face(transposed=False)
-        return self._maps
+        return self._face(transposed=False)
 
     def sample(self, value: torch.Tensor, expected: Expected) -> torch.Tensor:
         """Return of a map of moved images what is to be compared with what a resampled move expects."""
@@ -91,7 +88,7 @@ class Still:
     def give_up_maps(self) -> None:
         """Keep only what resampled turns need, so that memory holds each map once."""
         if self.spatial and self.points is not None:
-            self._table = self._table or Table(_single(self.value), self._resampler)
+            self._table = self.table
             self._maps = None
 
     def expect(self, action: Action) -> Expected:
@@ -124,7 +121,8 @@ class Still:
     def table(self) -> Table:
         """The maps, prefiltered."""
         if self._table is None:
-            self._table = Table(_single(self.value), self._resampler)
+            maps = _single(self._face(transposed=self._transposed))
+            self._table = Table(maps, self._resampler, transposed=self._transposed)
         return self._table
 
     @property
@@ -142,15 +140,16 @@ class Still:
     def _exactly(self, element: Element) -> torch.Tensor:
         """Flip, which is cheap, the maps or their transposes: those are made once for all that need them."""
         odd = element.quarter_turns % 2 == 1
-        self._face(transposed=odd)
+        rest = element @ ~TRANSPOSE if odd else element
+        return act(rest, self._face(transposed=odd), self._resampler)
+
+    def _face(self, *, transposed: bool) -> torch.Tensor:
+        """Return the feature, of a map perhaps its transpose, which is kept in its place from now on."""
         if self._maps is None:
             raise ValueError("the maps were given up for their table")
-        rest = element @ ~TRANSPOSE if odd else element
-        return act(rest, self._maps, self._resampler)
-
-    def _face(self, *, transposed: bool) -> None:
-        if self.spatial and self._maps is not None and self._transposed != transposed:
+        if self.spatial and self._transposed != transposed:
             self._maps, self._transposed = self._maps.transpose(-2, -1).contiguous(), transposed
+        return self._maps
 
     def _turn(self, element: Element) -> Expected:
         """Turn by less than a quarter, which four elements and their mirrored ones share; then exactly."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from eqaudit.metrics.equivariance_error import norms, ordinary
 from eqaudit.statistics import lasting
+
+PIECE = 1 << 18
+"""Values whose distances are summed at once: they stay in the cache until that is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +27,15 @@ class ChanceSums:
     power: float
 
     @classmethod
-    def of_batch(cls, features: torch.Tensor) -> ChanceSums:
+    def of_batch(cls, features: torch.Tensor, sizes: torch.Tensor | None = None) -> ChanceSums:
         """Sum one batch of features, (B, ...); images with values that are not finite are left out.
 
-        Distances to the first image are summed and then referred to the mean, so that what all images share
-        cancels before it is squared.
+        ``sizes`` are the norms (B,) of the features, where they are known. Distances to the first image are
+        summed and then referred to the mean, so that what all images share cancels before it is squared.
         """
-        sizes = norms(features)
-        careful = not ordinary(sizes, features)
-        if careful:
+        if sizes is None:
+            sizes = norms(features)
+        if not ordinary(sizes, features):
             features = features.double()
             sizes = norms(features)
         finite = torch.isfinite(sizes)
@@ -40,14 +43,22 @@ class ChanceSums:
             features, sizes = features[finite], sizes[finite]
         if not len(features):
             return cls(0, features.sum(dim=0).flatten().double(), 0.0, 0.0)
-        apart = features - features[0]
-        total = apart.sum(dim=0).flatten().double()
-        count = len(features)
-        spread = float(norms(apart).double().square().sum() - total.square().sum() / count)
-        mean = features[0].flatten().double() + total / count
-        if mean.device.type == "cpu":
-            mean = torch.from_numpy(lasting([mean.numpy()]))
+        first, count = features[0], len(features)
+        sums, lengths = torch.zeros_like(first), []
+        for part in features.split(max(1, PIECE // max(first.numel(), 1))):
+            apart = part - first
+            sums += apart.sum(dim=0)
+            lengths.append(norms(apart))
+        total = sums.flatten().double()
+        spread = float(torch.cat(lengths).double().square().sum() - total.square().sum() / count)
+        mean = total.div_(count).add_(first.flatten())
         return cls(count, mean, max(spread, 0.0), float(sizes.double().square().sum()))
+
+    def lasting(self) -> ChanceSums:
+        """Return the same, with what is large in memory of its own."""
+        if self.mean.device.type != "cpu":
+            return self
+        return replace(self, mean=torch.from_numpy(lasting([self.mean.numpy()])))
 
     def merge(self, other: ChanceSums) -> ChanceSums:
         """Add the moments of other images (Chan, Golub and LeVeque 1979, pairwise variance); uses this up."""

@@ -138,33 +138,43 @@ class Table:
     Parameters
     ----------
     maps
-        (..., H, W), float32 or float64.
+        (..., H, W), float32 or float64; (..., W, H) where they are ``transposed``.
     resampler
         The method, and what lies beyond the border.
     """
 
-    def __init__(self, maps: torch.Tensor, resampler: Resampler) -> None:
-        self.resampler = resampler
-        *self.lead, self.height, self.width = maps.shape
-        if KERNELS[resampler.method].prefilter:
-            rows, columns = (_prefilter(size, resampler).to(maps) for size in (self.height, self.width))
-            maps = rows @ maps @ columns.T
-        self.columns = maps.reshape(-1, maps.shape[-2] * maps.shape[-1]).T.contiguous()
+    def __init__(self, maps: torch.Tensor, resampler: Resampler, *, transposed: bool = False) -> None:
+        self._resampler = resampler
+        *self._lead, first, last = maps.shape
+        self._height, self._width = (last, first) if transposed else (first, last)
+        if not KERNELS[resampler.method].prefilter:
+            flat = maps.reshape(-1, first, last)
+            self._columns = flat.permute(1, 2, 0).reshape(first * last, len(flat))
+            self._strides = (1, last) if transposed else (last, 1)
+            return
+        along_first, along_last = (_prefilter(size, resampler).to(maps) for size in (first, last))
+        # Products that read their right side transposed: the maps never have to be laid out anew for columns,
+        # and the last dimension becomes the first.
+        across = (along_last @ maps.reshape(-1, last).T).view(len(along_last), -1, first)
+        products = torch.bmm(along_first.expand(len(across), -1, -1), across.transpose(1, 2))
+        self._columns = products.flatten(0, 1)
+        self._strides = (len(along_first), 1) if transposed else (1, len(along_first))
 
     def turned(self, turn: Fraction, points: Points) -> torch.Tensor:
         """Return the values of the turned maps at some points, (..., P)."""
-        return self.read(_Motion(self.height, self.width, turn), points)
+        return self.read(_Motion(self._height, self._width, turn), points)
 
     def shifted(self, down: float, right: float, points: Points) -> torch.Tensor:
         """Return the values of the shifted maps at some points, (..., P)."""
-        return self.read(_Motion(self.height, self.width, Fraction(0), down, right), points)
+        return self.read(_Motion(self._height, self._width, Fraction(0), down, right), points)
 
     def read(self, motion: _Motion, points: Points | None = None) -> torch.Tensor:
         """Return the values of the moved maps at some points, or at every cell in reading order, (..., P)."""
-        places, weights = _OPERATORS.get(self.resampler, motion, points, self.columns).pairs()
-        read = functional.embedding_bag(places, self.columns, per_sample_weights=weights, mode="sum")
+        operator = _OPERATORS.get(self._resampler, motion, points, self._columns)
+        places, weights = operator.pairs(*self._strides)
+        read = functional.embedding_bag(places, self._columns, per_sample_weights=weights, mode="sum")
         # What is read once is compared several times: in strides, each time would cost another copy.
-        return read.T.contiguous().view(*self.lead, len(places))
+        return read.T.contiguous().view(*self._lead, len(places))
 
 
 def _prefilter(size: int, resampler: Resampler) -> torch.Tensor:
@@ -236,9 +246,9 @@ class _Operator:
         parts = (self.rows, self.columns, self.row_weights, self.column_weights)
         return sum(part.numel() * part.element_size() for part in parts)
 
-    def pairs(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return places in reading order and weights, (P, taps * taps) each."""
-        places = self.rows.unsqueeze(2) + self.columns.unsqueeze(1)
+    def pairs(self, row_stride: int, column_stride: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return places in a table of such strides, and weights, (P, taps * taps) each."""
+        places = (self.rows * row_stride).unsqueeze(2) + (self.columns * column_stride).unsqueeze(1)
         weights = self.row_weights.unsqueeze(2) * self.column_weights.unsqueeze(1)
         return places.flatten(1), weights.flatten(1)
 
@@ -279,7 +289,7 @@ def _build(resampler: Resampler, motion: _Motion, points: Points | None, like: t
     if resampler.extension == "blank":
         row_weights *= _inside(motion, sources).reshape(-1, 1)
     return _Operator(
-        (rows * (motion.width + 2 * resampler.spread)).int().to(like.device),
+        rows.int().to(like.device),
         columns.int().to(like.device),
         row_weights.to(like),
         column_weights.to(like),
