@@ -37,11 +37,12 @@ def describe() -> str | None:
 
 @contextmanager
 def large_blocks_kept() -> Iterator[None]:
-    """Keep freed blocks of any size, as batches of one kind want, and give all of them back afterwards."""
+    """Keep freed blocks of any size, as batches of one kind want; give back what is free before and after."""
     if not is_set():
         yield
         return
     library = ctypes.CDLL(None)
+    library.malloc_trim(0)
     library.mallopt(M_MMAP_THRESHOLD, KEPT_IN_LOOP)
     try:
         yield

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import eqaudit
+from eqaudit.engine.arena import Arena
 from eqaudit.engine.base import Setting
 from eqaudit.engine.measure import Unit, measure_batch
 from eqaudit.engine.references import Batch
@@ -60,11 +61,13 @@ def test_layers_are_measured_in_passes_when_one_image_is_too_much(monkeypatch: p
     """Each pass keeps some of the layers; all stand in the report, in order, with the same numbers."""
     plain = eqaudit.audit(Greedy(100), IMAGES, batch_size=4)
 
-    def cramped(model: AuditModel, batch: Batch, setting: Setting, on_pose: Callable[[int], None]) -> Unit:
+    def cramped(
+        model: AuditModel, batch: Batch, setting: Setting, on_pose: Callable[[int], None], arena: Arena
+    ) -> Unit:
         kept = [key for key in setting.space.cells if setting.keep(key)]
         if len(kept) * len(batch.places) > 2:
             raise MemoryError
-        return measure_batch(model, batch, setting, on_pose)
+        return measure_batch(model, batch, setting, on_pose, arena)
 
     monkeypatch.setattr("eqaudit.engine.loop.measure_batch", cramped)
     less = eqaudit.audit(Greedy(100), IMAGES, batch_size=4)

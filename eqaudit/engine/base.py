@@ -18,7 +18,7 @@ from eqaudit.plan import Boundary
 from eqaudit.representations import Channels
 from eqaudit.transforms import Layout, Points, Resampler, choose_points, disc_mask, disc_window
 
-FEW_CELLS, CELLS_PER_POINT, LEAST_POINTS, MOST_POINTS = 256, 16, 128, 1024
+FEW_CELLS, CELLS_PER_POINT, LEAST_POINTS, MOST_POINTS = 256, 32, 128, 512
 """Up to so many cells all are compared; of larger maps one in so many, and so many at least and at most."""
 Progress = Callable[[str, int, int], None]
 Key = tuple[str, str, int]
@@ -112,6 +112,16 @@ class Setting:
     def only_exact(self) -> Setting:
         """Return the setting of the poses that move pixels to pixels, without a task."""
         return dataclasses.replace(self, poses=tuple(pose for pose in self.poses if pose.exact), task=None)
+
+
+def few_at_once(setting: Setting, images: int) -> Setting:
+    """Return the setting for float64, where a convolution unfolds its images to nine times what they take.
+
+    It works through them one by one at any batch size, so that two at once take no more time than many. Never
+    one alone, if that can be: some models squeeze their batch away then.
+    """
+    size = next((size for size in range(2, images) if images % size != 1), images)
+    return dataclasses.replace(setting, batch_size=setting.fixed_batch or min(size, setting.batch_size))
 
 
 def run_on(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from eqaudit.engine.base import Key, Setting
+from eqaudit.engine.base import Key, Setting, few_at_once
 from eqaudit.engine.layer_fits import LayerFits, Sought
 from eqaudit.engine.samples import LEAST_IMAGES, Held, relative_difference, visit
 from eqaudit.errors import EqauditError
@@ -42,7 +42,7 @@ class Fitting:
             run = LayerFits(model, self._shown(setting), setting, self.sought)
         else:
             run = LayerFits(
-                chosen, self._shown(setting).double(), _few_at_once(setting, len(self.images)), self.sought
+                chosen, self._shown(setting).double(), few_at_once(setting, len(self.images)), self.sought
             )
         actions = run.actions()
         actions |= run.vacuous(actions)
@@ -56,22 +56,12 @@ class Fitting:
         mixing = {key for key, action in known.by_key.items() if action.mixes}
         if not mixing:
             return known
-        kept = dataclasses.replace(_few_at_once(setting, len(self.images)), keep=mixing.__contains__)
+        kept = dataclasses.replace(few_at_once(setting, len(self.images)), keep=mixing.__contains__)
         run = LayerFits(twin, self._shown(setting).double(), kept, self.sought, shrink=False)
         return known.refined(run.actions())
 
     def _shown(self, setting: Setting) -> torch.Tensor:
         return setting.space.window(self.images) if setting.resamples else self.images
-
-
-def _few_at_once(setting: Setting, images: int) -> Setting:
-    """Return the setting for float64, where a convolution unfolds its images to nine times what they take.
-
-    It works through them one by one at any batch size, so that two at once take no more time than many. Never
-    one alone, if that can be: some models squeeze their batch away then.
-    """
-    size = next((size for size in range(2, images) if images % size != 1), images)
-    return dataclasses.replace(setting, batch_size=setting.fixed_batch or min(size, setting.batch_size))
 
 
 def _precise(model: AuditModel, images: torch.Tensor, setting: Setting) -> AuditModel:

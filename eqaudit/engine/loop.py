@@ -9,6 +9,7 @@ import numpy as np
 
 from eqaudit.data import Batch as Loaded
 from eqaudit.data import Dataset, Skipped
+from eqaudit.engine.arena import Arena
 from eqaudit.engine.base import Progress, Setting, on_device
 from eqaudit.engine.measure import Unit, measure_batch
 from eqaudit.engine.memory import Room
@@ -87,22 +88,22 @@ class Loop:
             Another rank is gone.
         """
         progress("measuring", 0, len(self.dataset.names) * len(self.setting.poses))
-        units = self.dataset.units(self.setting.batch_size)
+        units, arena = self.dataset.units(self.setting.batch_size), Arena()
         for start in range(0, units, self.ranks.size):
             number = start + self.ranks.rank
-            share = self._share(number, progress) if number < units else None
+            share = self._share(number, progress, arena) if number < units else None
             for found in self.ranks.gather(share):
                 if found is not None:
                     self._fold(found)
         return self._sums
 
-    def _share(self, number: int, progress: Progress) -> Share:
+    def _share(self, number: int, progress: Progress, arena: Arena) -> Share:
         already = len(self.dataset.skipped)
         loaded = self.dataset.unit(number, self.setting.batch_size)
         measured, digests = None, b""
         if loaded is not None:
             self._check_targets(loaded)
-            measured = self._measure(loaded, number, progress), Watched.of(loaded)
+            measured = self._measure(loaded, number, progress, arena), Watched.of(loaded)
             digests = b"".join(hashlib.sha256(image.tobytes()).digest() for image in loaded.images)
         return Share(
             measured,
@@ -113,7 +114,7 @@ class Loop:
             self.model.conduct,
         )
 
-    def _measure(self, loaded: Loaded, number: int, progress: Progress) -> Unit:
+    def _measure(self, loaded: Loaded, number: int, progress: Progress, arena: Arena) -> Unit:
         poses, size = len(self.setting.poses), self.setting.batch_size
         before, total = number * size * poses, len(self.dataset.names) * poses
         batch = Batch(on_device(loaded.images, self.model), loaded.names, loaded.places, loaded.targets)
@@ -125,6 +126,7 @@ class Loop:
                 part,
                 setting,
                 lambda count: progress("measuring", done + count * len(part.places), total),
+                arena,
             )
 
         return self.room.measure(measure, batch, self.setting)

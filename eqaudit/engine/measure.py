@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eqaudit.engine.arena import Arena
 from eqaudit.engine.base import Key, Setting, finite_or_none
 from eqaudit.engine.references import NOT_ALWAYS, Batch, Reference, judge, moved_pass, reference_pass
 from eqaudit.engine.still import MovedImages
@@ -64,7 +65,6 @@ class TapSums:
         if self._sums is None and self.batch is not None:
             errors, plain = _sum_batch(self.batch)
             self._sums, self.batch = (errors.lasting(), plain.lasting() if plain else None), None
-            self.chances = {exact: chance.lasting() for exact, chance in self.chances.items()}
         return self._sums or (None, None)
 
     def merge(self, other: TapSums) -> TapSums:
@@ -180,6 +180,7 @@ def measure_batch(
     given: Batch,
     setting: Setting,
     on_pose: Callable[[int], None] = lambda _done: None,
+    arena: Arena | None = None,
 ) -> Unit:
     """Measure one batch: every kept tap and every output tensor, at every pose.
 
@@ -194,12 +195,15 @@ def measure_batch(
         Poses, batch size, and which layers are kept.
     on_pose
         Called after each pose with how many are done.
+    arena
+        Where features of the unmoved images are kept; cleared first.
     """
-    unit = _measure(model, given, setting, on_pose, careful=False)
+    arena = Arena() if arena is None else arena
+    unit = _measure(model, given, setting, on_pose, arena, careful=False)
     if not any(sums.batch.norms.nonfinite.any() for sums in unit.taps.values() if sums.batch):
         return unit
     # Rare, so that it may cost a second run: now every value is looked at.
-    return _measure(model, given, setting, on_pose, careful=True)
+    return _measure(model, given, setting, on_pose, arena, careful=True)
 
 
 def _measure(
@@ -207,13 +211,15 @@ def _measure(
     given: Batch,
     setting: Setting,
     on_pose: Callable[[int], None],
+    arena: Arena,
     *,
     careful: bool,
 ) -> Unit:
     """Measure one batch, with values looked at one by one or not."""
+    arena.clear()
     images = setting.space.window(given.images) if setting.resamples else given.images
     batch = dataclasses.replace(given, images=images, halves=setting.channels.of(given.names))
-    references = reference_pass(model, images, setting, careful=careful)
+    references = reference_pass(model, images, setting, careful=careful, arena=arena)
     chances = {key: _chances(reference, setting) for key, reference in references.items()}
     moved = Stack(len(setting.poses))
     copies = MovedImages(images, setting.space.images)

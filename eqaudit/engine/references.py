@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eqaudit.engine.arena import Arena
 from eqaudit.engine.base import Key, Setting, stream
 from eqaudit.engine.still import Still
 from eqaudit.groups import Element
@@ -93,9 +94,15 @@ class _Unchanged:
 
 
 def reference_pass(
-    model: AuditModel, images: torch.Tensor, setting: Setting, *, careful: bool = False
+    model: AuditModel,
+    images: torch.Tensor,
+    setting: Setting,
+    *,
+    careful: bool = False,
+    arena: Arena | None = None,
 ) -> dict[Key, Reference]:
-    """Run the model on unmoved images and keep a copy of each tensor that is measured."""
+    """Run the model on unmoved images and keep a copy of each tensor that is measured, if in an ``arena``."""
+    copy = torch.clone if arena is None else arena.copy
     references: dict[Key, Reference] = {}
     unchanged = _Unchanged()
     sides = (images.shape[-2], images.shape[-1])
@@ -127,11 +134,12 @@ def reference_pass(
             reference.still, reference.careful = twin.still, twin.careful
             return
         reference.still = Still(
-            value.clone(),
+            copy(value),
             spatial=reference.spatial,
             resampler=setting.space.features,
             points=points,
             cell=setting.space.cells.get(key, 1.0),
+            copy=copy,
         )
         reference.careful = careful or not ordinary(reference.held.norms, reference.value)
 

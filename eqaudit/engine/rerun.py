@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
 import torch
 
-from eqaudit.engine.base import Key, Setting, stream
+from eqaudit.engine.arena import Arena
+from eqaudit.engine.base import Key, Setting, few_at_once, stream
 from eqaudit.engine.channels import Fitting
 from eqaudit.engine.measure import TapSums, Unit, measure_batch
 from eqaudit.engine.references import Batch
@@ -52,17 +55,22 @@ def rerun_in_float64(
     a basis are rounded as the terms are, not as what is left of them.) A model without parameters has its
     input rounded.
     """
+    arena = Arena()
     try:
         twin = model.twin()
         if fitting is not None:
             setting = dataclasses.replace(setting, channels=fitting.refine(twin, setting))
-        size = setting.fixed_batch or min(len(images), setting.batch_size)
-        parts = torch.split(images.double(), size)
+        setting = few_at_once(setting, len(images))
+        parts = torch.split(images.double(), setting.batch_size)
         unit = reduce(
             Unit.merge,
-            [_measure(twin, part, place * size, names, setting) for place, part in enumerate(parts)],
+            [
+                _measure(twin, part, place * setting.batch_size, names, setting, arena)
+                for place, part in enumerate(parts)
+            ],
         )
-        changes = _weight_rounding(twin, parts[0], setting)
+        arena.clear()
+        changes = _weight_rounding(twin, parts, setting, arena)
     except (EqauditError, RuntimeError) as error:
         return RerunResult(0, (), {}, f"the model has no float64: {describe(error)}")
     by_key = {
@@ -77,10 +85,16 @@ def rerun_in_float64(
 
 
 def _measure(
-    model: AuditModel, images: torch.Tensor, first: int, names: tuple[str, ...], setting: Setting
+    model: AuditModel,
+    images: torch.Tensor,
+    first: int,
+    names: tuple[str, ...],
+    setting: Setting,
+    arena: Arena,
 ) -> Unit:
     places = tuple(range(first, first + len(images)))
-    return measure_batch(model, Batch(images, tuple(names[place] for place in places), places), setting)
+    batch = Batch(images, tuple(names[place] for place in places), places)
+    return measure_batch(model, batch, setting, arena=arena)
 
 
 def _by_element(sums: TapSums, weight_rounding: float, elements: int) -> list[Rerun]:
@@ -89,32 +103,42 @@ def _by_element(sums: TapSums, weight_rounding: float, elements: int) -> list[Re
     return [Rerun(sums.measured(place), weight_rounding) for place in range(elements)]
 
 
-def _weight_rounding(model: AuditModel, images: torch.Tensor, setting: Setting) -> dict[Key, float]:
-    """Round the weights; return the relative change of each tensor of float64."""
-    before: dict[Key, torch.Tensor] = {}
-    changes: dict[Key, float] = {}
+def _weight_rounding(
+    model: AuditModel, parts: Sequence[torch.Tensor], setting: Setting, arena: Arena
+) -> dict[Key, float]:
+    """Round the weights; return the relative change of each tensor of float64 over all parts."""
+    before: dict[Key, list[torch.Tensor]] = {}
+    squares: dict[Key, list[float]] = {}
 
     def keep(key: Key, feature: Feature) -> None:
         if feature.value is not None and feature.value.dtype == torch.float64 and setting.keep(key):
-            before[key] = feature.value.clone()
+            before.setdefault(key, []).append(arena.copy(feature.value))
 
     def compare(key: Key, feature: Feature) -> None:
-        if feature.value is not None and key in before:
-            changes[key] = _relative_change(before.pop(key), feature.value)
+        if feature.value is not None and before.get(key):
+            still = before[key].pop(0)
+            same = still.shape == feature.value.shape
+            apart = torch.linalg.vector_norm(still - feature.value) if same else torch.zeros(())
+            sums = squares.setdefault(key, [0.0, 0.0])
+            sums[0] += float(apart) ** 2
+            sums[1] += float(torch.linalg.vector_norm(still)) ** 2
 
-    stream(model, images, setting, keep)
-    stream(model, _perturb(model, images, setting.seed), setting, compare)
-    return changes
+    for part in parts:
+        stream(model, part, setting, keep)
+    generator = torch.Generator().manual_seed(setting.seed)
+    rounded = _round_weights(model, generator)
+    for part in parts:
+        stream(model, part if rounded else part + _rounding(part, generator), setting, compare)
+    return {key: math.sqrt(apart / size) if size else 0.0 for key, (apart, size) in squares.items()}
 
 
-def _perturb(model: AuditModel, images: torch.Tensor, seed: int) -> torch.Tensor:
-    """Round the weights of a model in place, or the images where it has none; return the images to use."""
-    generator = torch.Generator().manual_seed(seed)
+def _round_weights(model: AuditModel, generator: torch.Generator) -> bool:
+    """Round the weights of a model in place; return whether it has any."""
     weights = list(model.runner.weights())
     with torch.no_grad():
         for weight in weights:
             weight.add_(_rounding(weight, generator))
-    return images if weights else images + _rounding(images, generator)
+    return bool(weights)
 
 
 def _rounding(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -124,10 +148,3 @@ def _rounding(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return WEIGHT_ROUNDING * signs.to(tensor.device) * tensor.abs()
     largest = tensor.abs().flatten(1).amax(dim=1).reshape(-1, *[1] * (tensor.ndim - 1))
     return WEIGHT_ROUNDING * signs.to(tensor.device) * largest
-
-
-def _relative_change(one: torch.Tensor, other: torch.Tensor) -> float:
-    size = float(torch.linalg.vector_norm(one))
-    if one.shape != other.shape or not size:
-        return 0.0
-    return float(torch.linalg.vector_norm(one - other)) / size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -14,6 +15,8 @@ from eqaudit.transforms import Action, Points, Resampler, RoundTrip, Shift, Tabl
 
 TRANSPOSE = Element(mirrored=True, k=1, n=4)
 CONTROL_CHANNELS = 32
+PIECE = 1 << 18
+"""Values that are transposed at once: they stay in the cache until they are back in their place."""
 MAP_RANK = 3
 """Dimensions of maps without channels."""
 
@@ -48,6 +51,8 @@ class Still:
         Where they are compared then; None where only exact moves come.
     cell
         The side of one cell in pixels of the image.
+    copy
+        Makes the copies that are kept from move to move.
     """
 
     def __init__(
@@ -58,9 +63,10 @@ class Still:
         resampler: Resampler,
         points: Points | None = None,
         cell: float = 1.0,
+        copy: Callable[[torch.Tensor], torch.Tensor] = torch.clone,
     ) -> None:
         self.spatial, self.points, self.shape = spatial, points, value.shape
-        self._resampler, self._cell = resampler, cell
+        self._resampler, self._cell, self._copy = resampler, cell, copy
         self._maps: torch.Tensor | None = value
         self._transposed = False
         self._norms: torch.Tensor | None = None
@@ -87,8 +93,8 @@ class Still:
 
     def give_up_maps(self) -> None:
         """Keep only what resampled turns need, so that memory holds each map once."""
-        if self.spatial and self.points is not None:
-            self._table = self.table
+        if self.spatial and self.points is not None and self._maps is not None:
+            self._table = self._table or self._make_table(spare=True)
             self._maps = None
 
     def expect(self, action: Action) -> Expected:
@@ -121,9 +127,12 @@ class Still:
     def table(self) -> Table:
         """The maps, prefiltered."""
         if self._table is None:
-            maps = _single(self._face(transposed=self._transposed))
-            self._table = Table(maps, self._resampler, transposed=self._transposed)
+            self._table = self._make_table(spare=False)
         return self._table
+
+    def _make_table(self, *, spare: bool) -> Table:
+        maps = _single(self._face(transposed=self._transposed))
+        return Table(maps, self._resampler, transposed=self._transposed, spare=spare)
 
     @property
     def _step(self) -> int:
@@ -144,11 +153,11 @@ class Still:
         return act(rest, self._face(transposed=odd), self._resampler)
 
     def _face(self, *, transposed: bool) -> torch.Tensor:
-        """Return the feature, of a map perhaps its transpose, which is kept in its place from now on."""
+        """Return the feature, of a map perhaps its transpose, which is in its place from now on."""
         if self._maps is None:
             raise ValueError("the maps were given up for their table")
         if self.spatial and self._transposed != transposed:
-            self._maps, self._transposed = self._maps.transpose(-2, -1).contiguous(), transposed
+            self._maps, self._transposed = transpose_maps(self._maps), transposed
         return self._maps
 
     def _turn(self, element: Element) -> Expected:
@@ -157,7 +166,8 @@ class Still:
         turn, after = split(element, square=points.height == points.width)
         if self._turned is None or self._turned[0] != turn:
             value = self.table.turned(turn, points)
-            self._turned = turn, Expected(value, norms(value))
+            kept = self._copy(value) if self._turned is None else self._turned[1].value.copy_(value)
+            self._turned = turn, Expected(kept, norms(kept))
         turned = self._turned[1]
         return Expected(turned.value, turned.norms, after)
 
@@ -184,6 +194,21 @@ class MovedImages:
         if self._turned is None or self._turned[0] != turn:
             self._turned = turn, self._resampler.turn(self._images, turn)
         return act(after, self._turned[1], self._resampler).contiguous()
+
+
+def transpose_maps(maps: torch.Tensor) -> torch.Tensor:
+    """Return maps (..., H, W) as (..., W, H), in their own memory where that is contiguous."""
+    if not maps.is_contiguous():
+        return maps.transpose(-2, -1).contiguous()
+    flat = maps.view(-1, *maps.shape[-2:])
+    transposed = maps.view(*maps.shape[:-2], maps.shape[-1], maps.shape[-2])
+    count = max(1, PIECE // (maps.shape[-2] * maps.shape[-1]))
+    into = transposed.view(-1, *transposed.shape[-2:])
+    for start in range(0, len(flat), count):
+        into[start : start + count] = (
+            flat[start : start + count].transpose(-2, -1).clone(memory_format=torch.contiguous_format)
+        )
+    return transposed
 
 
 def _single(tensor: torch.Tensor) -> torch.Tensor:

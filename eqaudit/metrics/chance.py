@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -45,20 +45,16 @@ class ChanceSums:
             return cls(0, features.sum(dim=0).flatten().double(), 0.0, 0.0)
         first, count = features[0], len(features)
         sums, lengths = torch.zeros_like(first), []
-        for part in features.split(max(1, PIECE // max(first.numel(), 1))):
+        for part in torch.split(features, max(1, PIECE // max(first.numel(), 1))):
             apart = part - first
             sums += apart.sum(dim=0)
             lengths.append(norms(apart))
         total = sums.flatten().double()
         spread = float(torch.cat(lengths).double().square().sum() - total.square().sum() / count)
         mean = total.div_(count).add_(first.flatten())
+        if mean.device.type == "cpu":
+            mean = torch.from_numpy(lasting([mean.numpy()]))
         return cls(count, mean, max(spread, 0.0), float(sizes.double().square().sum()))
-
-    def lasting(self) -> ChanceSums:
-        """Return the same, with what is large in memory of its own."""
-        if self.mean.device.type != "cpu":
-            return self
-        return replace(self, mean=torch.from_numpy(lasting([self.mean.numpy()])))
 
     def merge(self, other: ChanceSums) -> ChanceSums:
         """Add the moments of other images (Chan, Golub and LeVeque 1979, pairwise variance); uses this up."""

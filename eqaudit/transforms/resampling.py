@@ -141,9 +141,13 @@ class Table:
         (..., H, W), float32 or float64; (..., W, H) where they are ``transposed``.
     resampler
         The method, and what lies beyond the border.
+    spare
+        Nobody needs the maps any more, so that their memory may be written over.
     """
 
-    def __init__(self, maps: torch.Tensor, resampler: Resampler, *, transposed: bool = False) -> None:
+    def __init__(
+        self, maps: torch.Tensor, resampler: Resampler, *, transposed: bool = False, spare: bool = False
+    ) -> None:
         self._resampler = resampler
         *self._lead, first, last = maps.shape
         self._height, self._width = (last, first) if transposed else (first, last)
@@ -156,8 +160,11 @@ class Table:
         # Products that read their right side transposed: the maps never have to be laid out anew for columns,
         # and the last dimension becomes the first.
         across = (along_last @ maps.reshape(-1, last).T).view(len(along_last), -1, first)
-        products = torch.bmm(along_first.expand(len(across), -1, -1), across.transpose(1, 2))
-        self._columns = products.flatten(0, 1)
+        free = spare and not resampler.spread and maps.is_contiguous()
+        products = maps.view(last, first, -1) if free else None
+        self._columns = torch.bmm(
+            along_first.expand(len(across), -1, -1), across.transpose(1, 2), out=products
+        ).flatten(0, 1)
         self._strides = (len(along_first), 1) if transposed else (1, len(along_first))
 
     def turned(self, turn: Fraction, points: Points) -> torch.Tensor:
