@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import settings
 
 from eqaudit import cli, worker
 from eqaudit.cli import audits
@@ -21,6 +22,9 @@ from eqaudit.report import Audited
 
 # Tests run beside each other, and torch reads this when it is imported: threads of theirs would only wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# How long an example takes says what the machine does beside it.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 Ended = subprocess.CompletedProcess[bytes]
 

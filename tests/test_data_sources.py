@@ -54,7 +54,7 @@ def test_builtin_patches_have_content_and_unique_sorted_names(name: str) -> None
         assert name == "photos" or patch.max(axis=-1).min() >= 25
 
 
-@settings(max_examples=25, deadline=None)  # each example decodes the pictures
+@settings(max_examples=25)  # each example decodes the pictures
 @given(seed=st.integers(0, 2**32), samples=st.integers(1, 20))
 def test_the_seeded_subset_is_sorted_and_stable(seed: int, samples: int) -> None:
     """The same seed chooses the same names, in sorted order and without repetition."""

@@ -418,7 +418,7 @@ def test_d02_strict_is_incomplete(damaged: Path, check: Callable[..., Ended]) ->
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP", "TIFF"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_d02_d12_d13_d14_no_damage_of_an_image_escapes(
     tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
@@ -794,7 +794,7 @@ def test_d20_d21_the_same_numbers_whatever_the_order(tmp_path: Path, content: by
 
 
 @pytest.mark.parametrize("name", ["npy", "npz"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_d23_no_damage_of_an_array_file_escapes(
     tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject

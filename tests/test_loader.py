@@ -258,7 +258,7 @@ def networks(draw: st.DrawFn) -> nn.Module:
     return nn.Sequential(*blocks).eval()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(network=networks(), how=st.sampled_from(["scripted", "traced"]))
 def test_taps_agree_with_hooks_on_random_networks(
     tmp_path_factory: pytest.TempPathFactory, network: nn.Module, how: How

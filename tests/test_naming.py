@@ -395,7 +395,7 @@ def test_a_group_without_turns_has_no_roll() -> None:
     assert (named.words, named.roll) == ("3 x regular {e, m-r90}, last", None)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.sampled_from(GROUPS), st.integers(0, 5), st.data())
 def test_fields_of_any_mixture_are_found_wherever_they_stand(
     group: Group, dead: int, data: st.DataObject
@@ -425,7 +425,7 @@ def test_fields_of_any_mixture_are_found_wherever_they_stand(
     assert sum(field.count for field in fields if field.name == "dead") == dead
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.sampled_from(GROUPS[1:]), st.sampled_from([(12,), (3, 4), (2, 3, 2)]), st.data())
 def test_fields_have_every_channel_of_any_permutation(
     group: Group, sizes: tuple[int, ...], data: st.DataObject
@@ -529,7 +529,7 @@ def test_what_is_no_representation_is_only_called_orthogonal() -> None:
         assert named == Named("orthogonal", [], None, None)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(2, 12), st.data())
 def test_irreps_of_any_mixture_are_found(order: int, data: st.DataObject) -> None:
     """Multiplicities are those of the mixture, in any orthonormal basis."""

@@ -374,7 +374,7 @@ def _numbers(unit: Unit) -> list[float]:
     return found
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(cuts=st.sets(st.integers(1, 11), min_size=2, max_size=4))
 def test_merging_is_associative_and_equals_one_run(cuts: set[int]) -> None:
     """Wherever the images are cut into units, and whichever neighbours are merged first."""

@@ -54,7 +54,7 @@ def test_points_read_what_whole_maps_hold(sides: tuple[int, int], count: int | N
     torch.testing.assert_close(table.shifted(0.3, -0.4, points), points.of(shifted), rtol=0, atol=1e-11)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(5, 40), st.integers(5, 40), st.integers(1, 200), st.integers(0, 5), st.floats(0.0, 2.0))
 def test_points_are_inside_distinct_and_closed(
     height: int, width: int, count: int, seed: int, margin: float

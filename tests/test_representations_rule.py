@@ -93,7 +93,7 @@ def sources(decision: Decision, element: Element) -> list[Sources]:
     return [action.source for action in actions if isinstance(action, Permutation)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(fields=st.integers(1, 6), seed=st.integers(0, 1000), mirrors=st.booleans())
 def test_a_regular_action_is_found_with_the_place_of_every_channel(
     fields: int, seed: int, mirrors: bool
@@ -255,7 +255,7 @@ def test_between_two_orientations_a_regular_action_is_band_limited_interpolation
 
 
 @given(angle=st.floats(-math.pi, math.pi), frequencies=st.lists(st.integers(0, 3), min_size=1, max_size=4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_between_two_turns_irreps_rotate_by_their_frequency_times_the_angle(
     angle: float, frequencies: list[int]
 ) -> None:

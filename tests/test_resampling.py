@@ -261,7 +261,7 @@ def test_quarter_turns_of_squares_are_rot90_to_the_bit(
     assert torch.equal(turned, torch.rot90(picture, quarters, (-2, -1)))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(turn=tenths, quarters=st.integers(-3, 3), method=st.sampled_from(METHODS), side=st.integers(1, 12))
 def test_a_further_quarter_turn_is_rot90_of_the_turned_square_to_the_bit(
     turn: Fraction, quarters: int, method: Method, side: int
@@ -303,7 +303,7 @@ def test_a_constant_picture_stays_constant_inside_the_disc(
     assert inside.any()
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(turn=tenths, seed=st.integers(0, 10_000))
 @pytest.mark.parametrize("method", METHODS)
 def test_the_mean_of_a_smooth_picture_is_kept(method: Method, turn: Fraction, seed: int) -> None:
@@ -313,7 +313,7 @@ def test_the_mean_of_a_smooth_picture_is_kept(method: Method, turn: Fraction, se
     assert abs(float(change)) <= LIMITS[method].mass * float(picture[inside].abs().mean())
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(turn=tenths)
 @pytest.mark.parametrize("size", [(SIDE, SIDE), (32, 50), (45, 33)])
 @pytest.mark.parametrize("method", METHODS)
@@ -325,7 +325,7 @@ def test_a_blob_at_the_centre_stays_there_and_stays_round(method: Method, size: 
     assert distance(turned, blob(0, size)) <= LIMITS[method].placed
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(turn=tenths, start=tenths, radius=st.floats(0, 6))
 @pytest.mark.parametrize("size", [(SIDE, SIDE), (40, 56)])
 @pytest.mark.parametrize("method", METHODS)
@@ -347,7 +347,7 @@ def test_an_eighth_of_a_turn_carries_the_right_side_up(method: Method) -> None:
     assert (row, column) == pytest.approx((16 - 10 / math.sqrt(2), 16 + 10 / math.sqrt(2)), abs=1.5)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(one=tenths, other=tenths, seed=st.integers(0, 10_000))
 @pytest.mark.parametrize("method", METHODS)
 def test_turns_compose_within_the_blur_of_the_method(
@@ -368,7 +368,7 @@ def test_better_methods_blur_less() -> None:
     assert losses[0] > 10 * losses[2] > 100 * losses[3]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     turn=tenths,
     method=st.sampled_from([method for method in METHODS if method != "nearest"]),
@@ -388,7 +388,7 @@ def test_a_mirror_that_is_passed_turns_the_other_way(
     assert largest(difference[torch.from_numpy(sure)]) <= ROUNDING
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(down=st.integers(-6, 6), right=st.integers(-6, 6), extension=st.sampled_from(EXTENSIONS))
 @pytest.mark.parametrize("method", METHODS)
 def test_whole_shifts_move_pixels(method: Method, down: int, right: int, extension: Extension) -> None:
@@ -401,7 +401,7 @@ def test_whole_shifts_move_pixels(method: Method, down: int, right: int, extensi
     assert largest(found.numpy() - expected) <= ROUNDING
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(down=st.floats(-3, 3), right=st.floats(-3, 3), seed=st.integers(0, 10_000))
 @pytest.mark.parametrize("method", ["bilinear", "bicubic", "spline"])
 def test_a_shift_back_undoes_a_shift(method: Method, down: float, right: float, seed: int) -> None:

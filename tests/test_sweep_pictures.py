@@ -294,7 +294,7 @@ def _turns(angles: Sequence[float]) -> Report:
     return make_sweep(None, angles)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sets(st.integers(-720, 720), min_size=1, max_size=40))
 def test_cells_hold_their_angles_and_never_overlap(halves: set[int]) -> None:
     """Every angle lies in a cell with its own value; edges increase; ticks lie on the axis."""

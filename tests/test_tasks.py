@@ -341,7 +341,7 @@ def delong(scores: Array, truth: NDArray[np.bool_]) -> tuple[float, float]:
     return float(table.mean()), float(variance)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     positives=st.lists(st.integers(-5, 8), min_size=2, max_size=25),
     negatives=st.lists(st.integers(-8, 5), min_size=2, max_size=25),
@@ -749,7 +749,7 @@ def test_a_field_that_one_batch_lacks_is_missing_from_all() -> None:
     assert choose(without, np.array([True, False, True])).truth is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(0, 40).map(lambda n: n / 40), min_size=1, max_size=60))
 def test_a_spread_is_that_of_a_box_plot(values: list[float]) -> None:
     """Oracles: numpy's quantiles and matplotlib's box plot."""
