@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from mmap import mmap
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,11 +40,50 @@ def lasting(parts: Sequence[NDArray[ScalarT]], axis: int = 0) -> NDArray[ScalarT
     """
     shape = list(parts[0].shape)
     shape[axis] = sum(part.shape[axis] for part in parts)
-    dtype = parts[0].dtype
+    return np.concatenate(parts, axis=axis, out=_memory(shape, parts[0].dtype))
+
+
+class Grown(Generic[ScalarT]):
+    """An array that others are appended to along one axis, whose memory lasts.
+
+    It has room for twice what it holds: room that nothing was written to takes no memory, and what is there
+    is copied as often as it doubles.
+
+    Examples
+    --------
+    >>> grown = Grown(np.array([[1, 2], [3, 4]]), axis=1)
+    >>> grown.append(np.array([[5], [6]]))
+    >>> grown.array.tolist()
+    [[1, 2, 5], [3, 4, 6]]
+    """
+
+    def __init__(self, first: NDArray[ScalarT], axis: int = 0) -> None:
+        self._axis, self._count = axis, 0
+        self._rows = np.moveaxis(first, axis, 0)[:0]
+        self.append(first)
+
+    def append(self, part: NDArray[ScalarT]) -> None:
+        """Append an array of the same other dimensions."""
+        rows, start = np.moveaxis(part, self._axis, 0), self._count
+        self._count += len(rows)
+        if self._count > len(self._rows):
+            grown = _memory((2 * self._count, *rows.shape[1:]), rows.dtype)
+            grown[:start] = self._rows[:start]
+            self._rows = grown
+        self._rows[start : self._count] = rows
+
+    @property
+    def array(self) -> NDArray[ScalarT]:
+        """Everything so far: a view, good until more is appended."""
+        return np.moveaxis(self._rows[: self._count], 0, self._axis)
+
+
+def _memory(shape: Sequence[int], dtype: np.dtype[ScalarT]) -> NDArray[ScalarT]:
+    """Return an array of zeros in memory of its own, unless that would be a fraction of a page."""
     size = math.prod(shape) * dtype.itemsize
     memory = mmap(-1, size) if size >= OWN_MEMORY else bytearray(size)
-    joined: NDArray[ScalarT] = np.frombuffer(memory, dtype, math.prod(shape)).reshape(shape)
-    return np.concatenate(parts, axis=axis, out=joined)
+    array: NDArray[ScalarT] = np.frombuffer(memory, dtype, math.prod(shape)).reshape(shape)
+    return array
 
 
 def poisson_weights(seed: int, places: Sequence[int]) -> Floats:
@@ -92,8 +131,11 @@ def mean_intervals(values: Floats, seed: int) -> list[tuple[float, float] | None
     images = len(values)
     if images < 2:  # noqa: PLR2004 - one image has no spread
         return [None] * values.shape[1]
-    means = [counts @ values / images for counts in bootstrap_counts(seed, images)]
-    return [percentile_interval(column) for column in np.concatenate(means).T]
+    means, done = np.empty((OUTPUT_REPLICATES, values.shape[1])), 0
+    for counts in bootstrap_counts(seed, images):
+        means[done : done + len(counts)] = counts @ values / images
+        done += len(counts)
+    return [percentile_interval(column) for column in means.T]
 
 
 def ratio_interval(numerator: Floats, denominator: Floats, seed: int) -> tuple[float, float] | None:

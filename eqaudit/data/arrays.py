@@ -2,6 +2,7 @@
 
 import io
 import math
+import mmap
 import os
 import zipfile
 from collections import Counter
@@ -41,6 +42,7 @@ class ArraySource:
         self.ready = array.dtype.kind == "f"
         self.notes: set[str] = set()
         self._images = _channels_first(array, integers=not self.ready)
+        self._file = _mapped(array)
 
     def shape(self, index: int) -> Shape:
         """Return ``(C, H, W)``, the same for every index."""
@@ -50,7 +52,10 @@ class ArraySource:
     def read(self, index: int) -> Pixels:
         """Return floats as ``(C, H, W)``, integers as ``(H, W, C)``, in the machine's byte order."""
         image = self._images[index]
-        image = image.astype(image.dtype.newbyteorder("="), copy=False)
+        image = image.astype(image.dtype.newbyteorder("="), copy=self._file is not None)
+        if self._file is not None:
+            # What was read of a file would count as memory of this process.
+            self._file.madvise(mmap.MADV_DONTNEED)
         return image if self.ready else np.moveaxis(image, 0, -1)
 
 
@@ -182,6 +187,13 @@ def _channels_first(array: Pixels, *, integers: bool) -> Pixels:
     if integers and array.shape[1] not in COLOURS and array.shape[3] in COLOURS:
         return np.moveaxis(array, -1, 1)
     return array
+
+
+def _mapped(array: object) -> mmap.mmap | None:
+    """Return the file that an array shows, where the system can let go of its pages."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return array if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED") else None
 
 
 @contextmanager

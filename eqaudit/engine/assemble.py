@@ -108,9 +108,9 @@ class Assembler:
 
     def window_effect(self) -> WindowEffect | None:
         """Return what the window does to the judged output of the unmoved images."""
-        if self.unit.values.window is None:
+        norms, values = self.unit.values.window, self.unit.values.unwindowed
+        if norms is None:
             return None
-        norms, values = self.unit.values.window
         finite = norms.nonfinite == 0
         power = float(norms.power[finite].sum())
         kept = None if values is None else _kept(values)

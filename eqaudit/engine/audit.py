@@ -48,6 +48,7 @@ from eqaudit.report import (
     ValueRange,
     WindowEffect,
 )
+from eqaudit.transforms import forget_operators
 
 RERUN_IMAGES = 4
 
@@ -169,6 +170,7 @@ def _audit(
     loop = Loop(model, dataset, whole, room, ranks)
     with large_blocks_kept():
         sums = loop.run(progress)
+    forget_operators()
     if ranks.rank:
         return None
     if sums is None:
@@ -278,7 +280,8 @@ class Run:
         if self.setting.resamples:
             images = self.setting.space.window(images)
         setting = dataclasses.replace(self.setting.only_exact(), batch_size=self.loop.room.images)
-        return rerun_in_float64(self.model, images, names, setting, self.prepared.fitting)
+        with large_blocks_kept():
+            return rerun_in_float64(self.model, images, names, setting, self.prepared.fitting)
 
     def _rerun_names(self, unit: Unit, places: list[int]) -> tuple[str, ...]:
         """Choose the worst images of the gating output first, so that a rare defect is among them."""

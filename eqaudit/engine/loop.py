@@ -90,12 +90,15 @@ class Loop:
         progress("measuring", 0, len(self.dataset.names) * len(self.setting.poses))
         units, arena = self.dataset.units(self.setting.batch_size), Arena()
         for start in range(0, units, self.ranks.size):
-            number = start + self.ranks.rank
-            share = self._share(number, progress, arena) if number < units else None
-            for found in self.ranks.gather(share):
-                if found is not None:
-                    self._fold(found)
+            self._round(start + self.ranks.rank, units, progress, arena)
         return self._sums
+
+    def _round(self, number: int, units: int, progress: Progress, arena: Arena) -> None:
+        """Measure one unit on each rank; fold them in order. None of them is kept for the next round."""
+        share = self._share(number, progress, arena) if number < units else None
+        for found in self.ranks.gather(share):
+            if found is not None:
+                self._fold(found)
 
     def _share(self, number: int, progress: Progress, arena: Arena) -> Share:
         already = len(self.dataset.skipped)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Any
 
 from eqaudit.engine.arena import Arena
 from eqaudit.engine.base import Key, Setting, finite_or_none
@@ -14,7 +13,17 @@ from eqaudit.engine.references import NOT_ALWAYS, Batch, Reference, judge, moved
 from eqaudit.engine.still import MovedImages
 from eqaudit.groups import IDENTITY
 from eqaudit.loader import AuditModel, Feature
-from eqaudit.metrics import ChanceSums, ErrorSums, Measured, PairNorms, Pairs, Stack, Values, collect, join
+from eqaudit.metrics import (
+    ChanceSums,
+    ErrorSums,
+    GrownValues,
+    Measured,
+    PairNorms,
+    Pairs,
+    Stack,
+    Values,
+    collect,
+)
 from eqaudit.statistics import Floats, poisson_weights
 from eqaudit.transforms import Layout
 
@@ -106,64 +115,66 @@ class OutputValues:
     """Per-image values of the output tensors: kept, because there are few of them.
 
     ``norms`` (poses, B) for each output; ``still`` and ``moved`` (poses, B) are what the task makes of the
-    judged output; ``window`` is the pair that the un-windowed images make with the windowed ones, and its
-    values. Where there is nothing for some images, there is nothing for all.
+    judged output; ``window`` is the pair that the un-windowed images make with the windowed ones, and
+    ``unwindowed`` what the task makes of that. Where there is nothing for some images, there is nothing for
+    all.
     """
 
-    images: int
     norms: dict[Key, PairNorms]
     still: Values | None
     moved: Values | None
-    window: tuple[PairNorms, Values | None] | None
+    window: PairNorms | None
+    unwindowed: Values | None
 
-    def join(self, other: OutputValues) -> OutputValues:
+
+class GrownOutputs:
+    """Values of the outputs to which those of other images are appended."""
+
+    def __init__(self, first: OutputValues) -> None:
+        self._norms = {key: GrownValues(norms, axis=1) for key, norms in first.norms.items()}
+        self._others = {
+            name: GrownValues(part, axis=1 if name == "moved" else 0)
+            for name in ("still", "moved", "window", "unwindowed")
+            if (part := getattr(first, name)) is not None
+        }
+
+    def append(self, other: OutputValues) -> None:
         """Append the values of other images."""
-        window = None
-        if self.window is not None and other.window is not None:
-            window = self.window[0].join(other.window[0]), _join(self.window[1], other.window[1])
-        return OutputValues(
-            self.images + other.images,
-            {key: norms.join(other.norms[key]) for key, norms in self.norms.items() if key in other.norms},
-            _join(self.still, other.still),
-            _join(self.moved, other.moved, axis=1),
-            window,
-        )
+        self._norms = {key: norms for key, norms in self._norms.items() if key in other.norms}
+        self._others = {name: part for name, part in self._others.items() if getattr(other, name) is not None}
+        for key, norms in self._norms.items():
+            norms.append(other.norms[key])
+        for name, part in self._others.items():
+            part.append(getattr(other, name))
 
-
-def _join(one: Values | None, other: Values | None, axis: int = 0) -> Values | None:
-    return None if one is None or other is None else join([one, other], axis)
+    def values(self) -> OutputValues:
+        """Return the values of all images."""
+        others: dict[str, Any] = {name: part.values for name, part in self._others.items()}
+        missing = dict.fromkeys(("still", "moved", "window", "unwindowed"))
+        return OutputValues({key: norms.values for key, norms in self._norms.items()}, **missing | others)
 
 
 @dataclass(slots=True)
 class Unit:
-    """The result of one batch, or of several that were merged in order.
-
-    ``parts`` are the values of the images: stretches that were joined, each longer than the next.
-    """
+    """The result of one batch, or of several that were merged in order."""
 
     names: list[str]
     taps: dict[Key, TapSums]
-    parts: list[OutputValues]
+    outputs: OutputValues | GrownOutputs
 
     @property
     def values(self) -> OutputValues:
         """The values of all images."""
-        while len(self.parts) > 1:
-            self._join_last()
-        return self.parts[0]
+        return self.outputs.values() if isinstance(self.outputs, GrownOutputs) else self.outputs
 
     def merge(self, other: Unit) -> Unit:
         """Append the images of another unit, which is used up; return this one."""
         self.names += other.names
         self.taps = _merge_taps(self.taps, other.taps)
-        self.parts += other.parts
-        # An image is copied as often as stretches double, and no batch leaves small pieces of memory.
-        while len(self.parts) > 1 and self.parts[-1].images >= self.parts[-2].images:
-            self._join_last()
+        if not isinstance(self.outputs, GrownOutputs):
+            self.outputs = GrownOutputs(self.outputs)
+        self.outputs.append(other.values)
         return self
-
-    def _join_last(self) -> None:
-        self.parts[-2:] = [self.parts[-2].join(self.parts[-1])]
 
 
 def _merge_taps(ours: dict[Key, TapSums], theirs: dict[Key, TapSums]) -> dict[Key, TapSums]:
@@ -232,21 +243,17 @@ def _measure(
         if values is not None:
             moved.put(place, values)
         on_pose(number)
-    still, window = _unmoved(model, given, batch, references, setting)
+    still, window, unwindowed = _unmoved(model, given, batch, references, setting)
     measured = {key: reference for key, reference in references.items() if reference.skipped is None}
-    rows = collect([row for reference in measured.values() for row in (reference.compared, reference.plain)])
-    norms = {
-        key: tuple(_in_order(row, order) for row in rows[2 * place : 2 * place + 2])
-        for place, key in enumerate(measured)
-    }
+    rows = {id(row): row for reference in measured.values() for row in (reference.compared, reference.plain)}
+    norms = dict(zip(rows, collect(list(rows.values()), order), strict=True))
     weights = poisson_weights(setting.seed, given.places)
     taps = {
-        key: _sum(reference, norms.get(key), chances[key], weights, given.places, setting)
+        key: _sum(reference, norms, chances[key], weights, given.places, setting)
         for key, reference in references.items()
     }
-    outputs = {key: pair[0] for key, pair in norms.items() if key[0] == "output"}
-    kept = OutputValues(len(images), outputs, still, moved.values(), window)
-    return Unit(list(given.names), taps, [kept])
+    outputs = {key: norms[id(part.compared)] for key, part in measured.items() if key[0] == "output"}
+    return Unit(list(given.names), taps, OutputValues(outputs, still, moved.values(), window, unwindowed))
 
 
 def _give_up_maps(references: dict[Key, Reference]) -> None:
@@ -255,12 +262,6 @@ def _give_up_maps(references: dict[Key, Reference]) -> None:
     for reference in references.values():
         if reference.still is not None and id(reference.still) not in wanted:
             reference.still.give_up_maps()
-
-
-def _in_order(row: PairNorms, order: list[int]) -> PairNorms:
-    """Return measurements that were made in some order in that of the poses."""
-    places = np.argsort(order)
-    return PairNorms(row.difference[places], row.power[places], row.nonfinite[places])
 
 
 def _chances(reference: Reference, setting: Setting) -> dict[bool, ChanceSums]:
@@ -276,24 +277,24 @@ def _chances(reference: Reference, setting: Setting) -> dict[bool, ChanceSums]:
 
 def _unmoved(
     model: AuditModel, given: Batch, batch: Batch, references: dict[Key, Reference], setting: Setting
-) -> tuple[Values | None, tuple[PairNorms, Values | None] | None]:
+) -> tuple[Values | None, PairNorms | None, Values | None]:
     """Return what the task makes of the unmoved images, and how far the window moves the judged output."""
     reference = references.get(setting.gating)
     if reference is None or reference.skipped is not None:
-        return None, None
+        return None, None, None
     still = None
     if setting.task is not None:
         still = judge(reference, reference.value, IDENTITY, batch.targets, setting)
     if given.images is batch.images or setting.space.boundary != "disc":
-        return still, None
+        return still, None, None
     alone = {setting.gating: dataclasses.replace(reference, compared=Pairs(), plain=Pairs())}
     values = moved_pass(model, given.images, given, IDENTITY, alone, setting)
-    return still, (collect([alone[setting.gating].compared])[0].at(0), values)
+    return still, collect([alone[setting.gating].compared])[0].at(0), values
 
 
 def _sum(
     reference: Reference,
-    norms: tuple[PairNorms, ...] | None,
+    norms: Mapping[int, PairNorms],
     chances: dict[bool, ChanceSums],
     weights: Floats,
     places: tuple[int, ...],
@@ -301,10 +302,10 @@ def _sum(
 ) -> TapSums:
     exact = tuple(pose.exact for pose in setting.poses)
     known = (reference.feature, reference.shape, reference.layout)
-    if norms is None:
+    if reference.skipped is not None:
         return TapSums(*known, None, None, {}, exact, reference.skipped)
-    turned = reference.compared is not reference.plain
-    batch = BatchNorms(norms[0], norms[1] if turned else None, weights, places)
+    plain = None if reference.compared is reference.plain else norms[id(reference.plain)]
+    batch = BatchNorms(norms[id(reference.compared)], plain, weights, places)
     return TapSums(*known, reference.same_as, batch, chances, exact, None)
 
 

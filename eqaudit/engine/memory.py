@@ -115,4 +115,4 @@ def _join(units: list[Unit]) -> Unit:
     taps = {key: sums for key, sums in first.taps.items() if key[0] == "layer"}
     for unit in rest:
         taps |= unit.taps
-    return Unit(first.names, taps | first.taps, first.parts)
+    return Unit(first.names, taps | first.taps, first.outputs)

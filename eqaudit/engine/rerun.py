@@ -143,8 +143,11 @@ def _round_weights(model: AuditModel, generator: torch.Generator) -> bool:
 
 def _rounding(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return random rounding errors of a weight (filters, ...): of each filter as of its largest value."""
-    signs = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) * 2 - 1
+    # In place: the weights of one layer can be most of a model.
+    errors = torch.rand(tensor.shape, generator=generator, dtype=torch.float64).mul_(2).sub_(1)
+    errors = errors.mul_(WEIGHT_ROUNDING).to(tensor.device)
     if tensor.ndim <= 1 or not tensor.numel():
-        return WEIGHT_ROUNDING * signs.to(tensor.device) * tensor.abs()
-    largest = tensor.abs().flatten(1).amax(dim=1).reshape(-1, *[1] * (tensor.ndim - 1))
-    return WEIGHT_ROUNDING * signs.to(tensor.device) * largest
+        return errors.mul_(tensor.abs())
+    flat = tensor.flatten(1)
+    largest = torch.maximum(flat.amax(dim=1), -flat.amin(dim=1))
+    return errors.mul_(largest.reshape(-1, *[1] * (tensor.ndim - 1)))

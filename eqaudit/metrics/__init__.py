@@ -1,6 +1,6 @@
 """What is computed from pairs of tensors: sums that add up over images, and what they mean."""
 
-from eqaudit.metrics.base import Controls, Observed, Scene, Stack, Values, choose, join
+from eqaudit.metrics.base import Controls, GrownValues, Observed, Scene, Stack, Values, choose, join
 from eqaudit.metrics.chance import ChanceSums
 from eqaudit.metrics.classes import Measured, Rerun, classify, classify_resampled, doubtful, negligible
 from eqaudit.metrics.classification import Classification, ClassificationValues
@@ -29,6 +29,7 @@ __all__ = [
     "DenseTask",
     "EmbeddingTask",
     "ErrorSums",
+    "GrownValues",
     "Measured",
     "Observed",
     "PairNorms",

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from eqaudit.report import Spread
-from eqaudit.statistics import Floats, Integers, lasting, mean_intervals
+from eqaudit.statistics import Floats, Grown, Integers, lasting, mean_intervals
 from eqaudit.transforms import Action, Resampler, act
 
 MOST_OUTLIERS = 100
@@ -51,6 +51,7 @@ class Values(Protocol):
 
 
 ValuesT = TypeVar("ValuesT", bound=Values)
+ArraysT = TypeVar("ArraysT")
 
 
 def join(parts: Sequence[ValuesT], axis: int = 0) -> ValuesT:
@@ -63,6 +64,33 @@ def join(parts: Sequence[ValuesT], axis: int = 0) -> ValuesT:
             for name, column in columns.items()
         }
     )
+
+
+class GrownValues(Generic[ArraysT]):
+    """Arrays of a dataclass to which others are appended; a field that is None once is None."""
+
+    def __init__(self, first: ArraysT, axis: int = 0) -> None:
+        self._kind: Callable[..., ArraysT] = type(first)
+        columns = {field.name: getattr(first, field.name) for field in fields(first)}  # type: ignore[arg-type]
+        self._columns = {
+            name: None if array is None else Grown(array, axis) for name, array in columns.items()
+        }
+
+    def append(self, other: ArraysT) -> None:
+        """Append the images of another batch."""
+        for name, column in self._columns.items():
+            part = getattr(other, name)
+            if column is None or part is None:
+                self._columns[name] = None
+            else:
+                column.append(part)
+
+    @property
+    def values(self) -> ArraysT:
+        """The values of all images."""
+        return self._kind(
+            **{name: None if column is None else column.array for name, column in self._columns.items()}
+        )
 
 
 class Stack:

@@ -47,14 +47,6 @@ class PairNorms:
         """Return one of several rows of pairs."""
         return PairNorms(self.difference[place], self.power[place], self.nonfinite[place])
 
-    def join(self, other: PairNorms) -> PairNorms:
-        """Append other images."""
-        return PairNorms(
-            lasting([self.difference, other.difference], -1),
-            lasting([self.power, other.power], -1),
-            lasting([self.nonfinite, other.nonfinite], -1),
-        )
-
 
 def norms(tensor: torch.Tensor, *, careful: bool = False) -> torch.Tensor:
     """Return the norm of each image's feature (B, ..., N), (B,).
@@ -149,7 +141,8 @@ class Pairs:
 
     def rows(self) -> torch.Tensor:
         """Return the norms, (pairs, 3, B) in float64."""
-        return torch.cat(self._tables)[: self._count]
+        table = self._tables[0] if len(self._tables) == 1 else torch.cat(self._tables)
+        return table[: self._count]
 
     def counts(self, images: int) -> Integers:
         """Return how many values were not finite, (pairs, B), where they were looked at; else 0."""
@@ -167,22 +160,38 @@ class Pairs:
         return self._tables[-1][(self._count - 1) % self._size]
 
 
-def collect(pairs: Sequence[Pairs]) -> list[PairNorms]:
-    """Copy what was measured from the device, all at once; a `PairNorms` (pairs, B) for each."""
-    filled = [each for each in pairs if len(each)]
+def collect(pairs: Sequence[Pairs], order: Sequence[int] | None = None) -> list[PairNorms]:
+    """Copy what was measured from the device, all at once; a `PairNorms` (pairs, B) for each.
+
+    ``order`` are the places at which the pairs of each belong, where they were made in another order.
+    """
+    filled = [each.rows() for each in pairs if len(each)]
     if not filled:
         nothing = np.empty((0, 0))
         return [PairNorms(nothing, nothing, nothing.astype(np.int64)) for _ in pairs]
-    squares = torch.cat([each.rows() for each in filled]).square().cpu().numpy()
     ends = np.cumsum([len(each) for each in pairs])[:-1]
+    whole = torch.cat(filled) if order is None else _ordered(filled, np.argsort(order))
+    squares = whole.square_().cpu().numpy()
     found = []
     for each, part in zip(pairs, np.split(squares, ends), strict=True):
         looked = each.counts(part.shape[2])
-        finite = np.isfinite(part).all(axis=1)
-        found.append(
-            PairNorms(part[:, 2], (part[:, 0] + part[:, 1]) / 2, np.where(finite, looked, looked.clip(1)))
-        )
+        if order is not None:
+            looked = looked[np.argsort(order)]
+        nonfinite = np.where(np.isfinite(part).all(axis=1), looked, looked.clip(1))
+        power = part[:, 0]
+        power += part[:, 1]
+        power /= 2
+        found.append(PairNorms(part[:, 2], power, nonfinite))
     return found
+
+
+def _ordered(tables: Sequence[torch.Tensor], places: Integers) -> torch.Tensor:
+    """Put tables one after the other, the rows of each in another order: there is no second copy."""
+    first, rows = tables[0], torch.from_numpy(places).to(tables[0].device)
+    whole = first.new_empty((len(tables) * len(rows), *first.shape[1:]))
+    for table, into in zip(tables, torch.split(whole, len(rows)), strict=True):
+        torch.index_select(table, 0, rows, out=into)
+    return whole
 
 
 def compare(moved: torch.Tensor, expected: torch.Tensor) -> PairNorms:

@@ -11,7 +11,7 @@ from eqaudit.transforms.layouts import (
     layout_from_letters,
 )
 from eqaudit.transforms.points import Points, choose_points
-from eqaudit.transforms.resampling import Resampler, Table, slope_matrix
+from eqaudit.transforms.resampling import Resampler, Table, forget_operators, slope_matrix
 from eqaudit.transforms.windows import disc_mask, disc_window
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "disc_window",
     "find_layout",
     "find_layouts",
+    "forget_operators",
     "is_exact",
     "layout_from_letters",
     "move_exactly",

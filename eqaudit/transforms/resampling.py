@@ -19,7 +19,7 @@ from eqaudit.plan import Extension, Method
 from eqaudit.transforms.exact import move_exactly
 from eqaudit.transforms.points import Points
 
-CACHE_BYTES = 8 * 2**20
+CACHE_BYTES = 4 * 2**20
 SPREAD = 12
 """Cells beyond the border at which spline coefficients of zeros are kept: 0.43^12 is 4e-5."""
 
@@ -240,7 +240,7 @@ def _taps(sources: torch.Tensor, size: int, resampler: Resampler) -> tuple[torch
 
 @dataclass(frozen=True, slots=True)
 class _Operator:
-    """Rows and columns that each point is read from, (P, taps) int32 each, and the weights of both."""
+    """Rows and columns that each point is read from, (P, taps) small integers, and the weights of both."""
 
     rows: torch.Tensor
     columns: torch.Tensor
@@ -249,13 +249,14 @@ class _Operator:
 
     @property
     def bytes(self) -> int:
-        """What it takes to keep it: a third of what the pairs of rows and columns would."""
+        """What it takes to keep it: a fourth of what the pairs of rows and columns would."""
         parts = (self.rows, self.columns, self.row_weights, self.column_weights)
         return sum(part.numel() * part.element_size() for part in parts)
 
     def pairs(self, row_stride: int, column_stride: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return places in a table of such strides, and weights, (P, taps * taps) each."""
-        places = (self.rows * row_stride).unsqueeze(2) + (self.columns * column_stride).unsqueeze(1)
+        rows, columns = self.rows.int() * row_stride, self.columns.int() * column_stride
+        places = rows.unsqueeze(2) + columns.unsqueeze(1)
         weights = self.row_weights.unsqueeze(2) * self.column_weights.unsqueeze(1)
         return places.flatten(1), weights.flatten(1)
 
@@ -285,6 +286,11 @@ class _Operators:
         self._bytes += made.bytes
         return made
 
+    def clear(self) -> None:
+        """Forget all."""
+        self._kept.clear()
+        self._bytes = 0
+
 
 def _build(resampler: Resampler, motion: _Motion, points: Points | None, like: torch.Tensor) -> _Operator:
     sources = motion.sources()
@@ -295,9 +301,11 @@ def _build(resampler: Resampler, motion: _Motion, points: Points | None, like: t
     columns, column_weights = _taps(sources[1], motion.width, resampler)
     if resampler.extension == "blank":
         row_weights *= _inside(motion, sources).reshape(-1, 1)
+    longest = max(motion.height, motion.width) + 2 * resampler.spread
+    small = torch.int16 if longest <= torch.iinfo(torch.int16).max else torch.int32
     return _Operator(
-        rows.int().to(like.device),
-        columns.int().to(like.device),
+        rows.to(like.device, small),
+        columns.to(like.device, small),
         row_weights.to(like),
         column_weights.to(like),
     )
@@ -308,6 +316,11 @@ def _inside(motion: _Motion, sources: tuple[torch.Tensor, torch.Tensor]) -> torc
     sides = zip(sources, (motion.height, motion.width), strict=True)
     down, right = ((place + 0.5 >= 0) & (place <= side - 0.5) for place, side in sides)
     return (down & right).double()
+
+
+def forget_operators() -> None:
+    """Free what was kept for the next turns, when many have been made."""
+    _OPERATORS.clear()
 
 
 _OPERATORS = _Operators()
