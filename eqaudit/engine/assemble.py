@@ -124,12 +124,14 @@ class Assembler:
         values = self.unit.values
         if self._gating_sums.skipped:
             return None
-        errors = image_errors(values.norms[self.gating])
-        names = [pose.name for pose in self.setting.poses]
+        norms = values.norms[self.gating]
         columns = {"e": values.still} | dict(self._by_pose(values.moved) if values.moved else ())
         return PerImage(
             list(self.unit.names),
-            {name: [finite_or_none(error) for error in row] for name, row in zip(names, errors, strict=True)},
+            {
+                pose.name: [finite_or_none(error) for error in image_errors(norms.at(place))]
+                for place, pose in enumerate(self.setting.poses)
+            },
             _rows(columns, _classes),
             _rows(columns, lambda part: _overlaps(part, lambda found: found.image_dice)),
             truth=_truth(values.still),

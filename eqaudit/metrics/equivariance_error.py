@@ -126,7 +126,7 @@ class Pairs:
         if careful:
             bad = ~torch.isfinite(moved) | ~torch.isfinite(expected)
             self._nonfinite[self._count] = bad.reshape(len(moved), -1).sum(dim=1)
-        row = self._next_row(moved)
+        row = self._next_row(len(moved), torch.float64 if careful else moved.dtype, moved.device)
         row[0] = norms(moved, careful=careful)
         row[1] = norms(expected, careful=careful) if expected_norms is None else expected_norms
         row[2] = norms(torch.sub(expected, moved, out=expected if spare else None), careful=careful)
@@ -137,10 +137,10 @@ class Pairs:
         if last in other._nonfinite:
             self._nonfinite[self._count] = other._nonfinite[last]
         table = other._tables[-1]
-        self._next_row(table[0, 0])[:] = table[last % other._size]
+        self._next_row(table.shape[2], table.dtype, table.device)[:] = table[last % other._size]
 
     def rows(self) -> torch.Tensor:
-        """Return the norms, (pairs, 3, B) in float64."""
+        """Return the norms, (pairs, 3, B), in the precision in which they were summed."""
         table = self._tables[0] if len(self._tables) == 1 else torch.cat(self._tables)
         return table[: self._count]
 
@@ -151,11 +151,9 @@ class Pairs:
             found[place] = count.cpu().numpy()
         return found
 
-    def _next_row(self, like: torch.Tensor) -> torch.Tensor:
+    def _next_row(self, images: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         if self._count % self._size == 0:
-            self._tables.append(
-                torch.empty((self._size, 3, len(like)), dtype=torch.float64, device=like.device)
-            )
+            self._tables.append(torch.empty((self._size, 3, images), dtype=dtype, device=device))
         self._count += 1
         return self._tables[-1][(self._count - 1) % self._size]
 
@@ -169,29 +167,23 @@ def collect(pairs: Sequence[Pairs], order: Sequence[int] | None = None) -> list[
     if not filled:
         nothing = np.empty((0, 0))
         return [PairNorms(nothing, nothing, nothing.astype(np.int64)) for _ in pairs]
-    ends = np.cumsum([len(each) for each in pairs])[:-1]
-    whole = torch.cat(filled) if order is None else _ordered(filled, np.argsort(order))
+    lengths = [len(each) for each in pairs]
+    whole = filled[0].new_empty((sum(lengths), *filled[0].shape[1:]), dtype=torch.float64)
+    places = None if order is None else np.argsort(order)
+    for rows, into in zip(filled, torch.split(whole, [len(rows) for rows in filled]), strict=True):
+        into[:] = rows if places is None else rows[places]
     squares = whole.square_().cpu().numpy()
     found = []
-    for each, part in zip(pairs, np.split(squares, ends), strict=True):
+    for each, part in zip(pairs, np.split(squares, np.cumsum(lengths)[:-1]), strict=True):
         looked = each.counts(part.shape[2])
-        if order is not None:
-            looked = looked[np.argsort(order)]
+        if places is not None:
+            looked = looked[places]
         nonfinite = np.where(np.isfinite(part).all(axis=1), looked, looked.clip(1))
         power = part[:, 0]
         power += part[:, 1]
         power /= 2
         found.append(PairNorms(part[:, 2], power, nonfinite))
     return found
-
-
-def _ordered(tables: Sequence[torch.Tensor], places: Integers) -> torch.Tensor:
-    """Put tables one after the other, the rows of each in another order: there is no second copy."""
-    first, rows = tables[0], torch.from_numpy(places).to(tables[0].device)
-    whole = first.new_empty((len(tables) * len(rows), *first.shape[1:]))
-    for table, into in zip(tables, torch.split(whole, len(rows)), strict=True):
-        torch.index_select(table, 0, rows, out=into)
-    return whole
 
 
 def compare(moved: torch.Tensor, expected: torch.Tensor) -> PairNorms:
