@@ -40,7 +40,7 @@ def lasting(parts: Sequence[NDArray[ScalarT]], axis: int = 0) -> NDArray[ScalarT
     """
     shape = list(parts[0].shape)
     shape[axis] = sum(part.shape[axis] for part in parts)
-    return np.concatenate(parts, axis=axis, out=_memory(shape, parts[0].dtype))
+    return np.concatenate(parts, axis=axis, out=own_memory(shape, parts[0].dtype))
 
 
 class Grown(Generic[ScalarT]):
@@ -67,7 +67,7 @@ class Grown(Generic[ScalarT]):
         rows, start = np.moveaxis(part, self._axis, 0), self._count
         self._count += len(rows)
         if self._count > len(self._rows):
-            grown = _memory((2 * self._count, *rows.shape[1:]), rows.dtype)
+            grown = own_memory((2 * self._count, *rows.shape[1:]), rows.dtype)
             grown[:start] = self._rows[:start]
             self._rows = grown
         self._rows[start : self._count] = rows
@@ -78,7 +78,7 @@ class Grown(Generic[ScalarT]):
         return np.moveaxis(self._rows[: self._count], 0, self._axis)
 
 
-def _memory(shape: Sequence[int], dtype: np.dtype[ScalarT]) -> NDArray[ScalarT]:
+def own_memory(shape: Sequence[int], dtype: np.dtype[ScalarT]) -> NDArray[ScalarT]:
     """Return an array of zeros in memory of its own, unless that would be a fraction of a page."""
     size = math.prod(shape) * dtype.itemsize
     memory = mmap(-1, size) if size >= OWN_MEMORY else bytearray(size)

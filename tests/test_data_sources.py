@@ -275,6 +275,19 @@ def test_byte_order_and_memory_order_change_no_number(tmp_path: Path, order: Any
     np.testing.assert_array_equal(only(opened(tmp_path / "x.npy"), 2, 5, 4), raw)
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell what is mapped")
+def test_what_was_read_of_an_array_file_takes_no_memory(tmp_path: Path) -> None:
+    """Whatever its size: images are copied out of it, and its pages are let go."""
+    path = tmp_path / "images.npy"
+    array = np.random.default_rng(0).random((64, 1, 128, 128), dtype=np.float32)
+    np.save(path, array)
+    images = opened(path)
+    assert np.array_equal(only(images, 1, 128, 128), array)
+    mapping = Path("/proc/self/smaps").read_text().partition(str(path))[2]
+    resident = int(mapping.partition("Rss:")[2].split()[0]) * 1024
+    assert resident < array.nbytes / 4
+
+
 def test_npz_takes_images_the_named_array_or_the_only_candidate(tmp_path: Path) -> None:
     """Which array is meant is found or asked for, never guessed."""
     one, two = np.random.default_rng(0).random((2, 3, 1, 5, 5), np.float32)

@@ -7,6 +7,7 @@ from scipy import stats
 from eqaudit.statistics import (
     LAYER_REPLICATES,
     Floats,
+    Grown,
     Integers,
     LogHistograms,
     bootstrap_indices,
@@ -142,6 +143,18 @@ def test_arrays_that_last_are_the_joined_parts(sizes: list[int]) -> None:
     joined = lasting(parts, axis=1)
     assert np.array_equal(joined, np.concatenate(parts, axis=1))
     joined += 1
+
+
+@given(st.lists(st.integers(0, 5000), min_size=1, max_size=6), st.sampled_from([0, 1]))
+def test_grown_arrays_are_the_joined_parts(sizes: list[int], axis: int) -> None:
+    """Along either axis; what was appended is a copy."""
+    parts = [np.full((2, size) if axis else (size, 2), float(place)) for place, size in enumerate(sizes)]
+    expected = np.concatenate(parts, axis=axis)
+    grown = Grown(parts[0], axis)
+    for part in parts[1:]:
+        grown.append(part)
+        part.fill(-1)
+    assert np.array_equal(grown.array, expected)
 
 
 def test_root_ratio_of_nothing_is_zero() -> None:

@@ -18,6 +18,7 @@ from eqaudit.statistics import (
     Integers,
     LogHistograms,
     lasting,
+    own_memory,
     percentile_interval,
     root_ratio,
 )
@@ -168,7 +169,8 @@ def collect(pairs: Sequence[Pairs], order: Sequence[int] | None = None) -> list[
         nothing = np.empty((0, 0))
         return [PairNorms(nothing, nothing, nothing.astype(np.int64)) for _ in pairs]
     lengths = [len(each) for each in pairs]
-    whole = filled[0].new_empty((sum(lengths), *filled[0].shape[1:]), dtype=torch.float64)
+    whole = torch.from_numpy(own_memory((sum(lengths), *filled[0].shape[1:]), np.dtype(np.float64)))
+    whole = whole.to(filled[0].device)
     places = None if order is None else np.argsort(order)
     for rows, into in zip(filled, torch.split(whole, [len(rows) for rows in filled]), strict=True):
         into[:] = rows if places is None else rows[places]

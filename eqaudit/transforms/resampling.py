@@ -19,7 +19,7 @@ from eqaudit.plan import Extension, Method
 from eqaudit.transforms.exact import move_exactly
 from eqaudit.transforms.points import Points
 
-CACHE_BYTES = 4 * 2**20
+CACHE_BYTES = 2 * 2**20
 SPREAD = 12
 """Cells beyond the border at which spline coefficients of zeros are kept: 0.43^12 is 4e-5."""
 
