@@ -22,7 +22,7 @@ NORMAL_QUANTILE = 1.959964
 FEWEST_STUDENTISED = 8
 LARGEST_ERROR = 2.0
 LARGEST_LOG = math.log(LARGEST_ERROR)
-LARGEST_TABLE = 1 << 17
+LARGEST_TABLE = 1 << 16
 """Values that a bootstrap holds at once, so that its memory does not grow with the images."""
 OWN_MEMORY = 1 << 14
 """Bytes from which an array that outlives a batch gets memory of its own."""
