@@ -10,13 +10,11 @@ import torch
 
 from eqaudit.engine.precision import HALVES
 from eqaudit.groups import IDENTITY, Element
-from eqaudit.metrics import norms
+from eqaudit.metrics import VALUES_IN_CACHE, norms
 from eqaudit.transforms import Action, Points, Resampler, RoundTrip, Shift, Table, act, split
 
 TRANSPOSE = Element(mirrored=True, k=1, n=4)
 CONTROL_CHANNELS = 32
-PIECE = 1 << 18
-"""Values that are transposed at once: they stay in the cache until they are back in their place."""
 MAP_RANK = 3
 """Dimensions of maps without channels."""
 
@@ -202,7 +200,7 @@ def transpose_maps(maps: torch.Tensor) -> torch.Tensor:
         return maps.transpose(-2, -1).contiguous()
     flat = maps.view(-1, *maps.shape[-2:])
     transposed = maps.view(*maps.shape[:-2], maps.shape[-1], maps.shape[-2])
-    count = max(1, PIECE // (maps.shape[-2] * maps.shape[-1]))
+    count = max(1, VALUES_IN_CACHE // (maps.shape[-2] * maps.shape[-1]))
     into = transposed.view(-1, *transposed.shape[-2:])
     for start in range(0, len(flat), count):
         into[start : start + count] = (

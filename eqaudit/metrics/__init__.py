@@ -1,7 +1,7 @@
 """What is computed from pairs of tensors: sums that add up over images, and what they mean."""
 
 from eqaudit.metrics.base import Controls, GrownValues, Observed, Scene, Stack, Values, choose, join
-from eqaudit.metrics.chance import ChanceSums
+from eqaudit.metrics.chance import VALUES_IN_CACHE, ChanceSums
 from eqaudit.metrics.classes import Measured, Rerun, classify, classify_resampled, doubtful, negligible
 from eqaudit.metrics.classification import Classification, ClassificationValues
 from eqaudit.metrics.dense import DenseTask
@@ -22,6 +22,7 @@ Task = Classification | SegmentationTask | DenseTask | EmbeddingTask
 """What the output is for: how one batch is compared, and what the values of all images mean."""
 
 __all__ = [
+    "VALUES_IN_CACHE",
     "ChanceSums",
     "Classification",
     "ClassificationValues",

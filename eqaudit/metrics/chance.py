@@ -10,8 +10,8 @@ import torch
 from eqaudit.metrics.equivariance_error import norms, ordinary
 from eqaudit.statistics import lasting
 
-PIECE = 1 << 18
-"""Values whose distances are summed at once: they stay in the cache until that is done."""
+VALUES_IN_CACHE = 1 << 18
+"""Values that are worked on at once where memory is what costs: they stay in the cache until it is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class ChanceSums:
             return cls(0, features.sum(dim=0).flatten().double(), 0.0, 0.0)
         first, count = features[0], len(features)
         sums, lengths = torch.zeros_like(first), []
-        for part in torch.split(features, max(1, PIECE // max(first.numel(), 1))):
+        for part in torch.split(features, max(1, VALUES_IN_CACHE // max(first.numel(), 1))):
             apart = part - first
             sums += apart.sum(dim=0)
             lengths.append(norms(apart))
