@@ -108,7 +108,8 @@ class Assembler:
 
     def window_effect(self) -> WindowEffect | None:
         """Return what the window does to the judged output of the unmoved images."""
-        norms, values = self.unit.values.window, self.unit.values.unwindowed
+        found = self.unit.values
+        norms, values = found.window, found.unwindowed
         if norms is None:
             return None
         finite = norms.nonfinite == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from eqaudit.engine.arena import Arena
 from eqaudit.engine.base import Key, Setting, finite_or_none
@@ -132,26 +131,29 @@ class GrownOutputs:
 
     def __init__(self, first: OutputValues) -> None:
         self._norms = {key: GrownValues(norms, axis=1) for key, norms in first.norms.items()}
+        others = {name: getattr(first, name) for name in ("still", "moved", "window", "unwindowed")}
         self._others = {
-            name: GrownValues(part, axis=1 if name == "moved" else 0)
-            for name in ("still", "moved", "window", "unwindowed")
-            if (part := getattr(first, name)) is not None
+            name: None if part is None else GrownValues(part, axis=1 if name == "moved" else 0)
+            for name, part in others.items()
         }
 
     def append(self, other: OutputValues) -> None:
         """Append the values of other images."""
         self._norms = {key: norms for key, norms in self._norms.items() if key in other.norms}
-        self._others = {name: part for name, part in self._others.items() if getattr(other, name) is not None}
         for key, norms in self._norms.items():
             norms.append(other.norms[key])
-        for name, part in self._others.items():
-            part.append(getattr(other, name))
+        for name, grown in self._others.items():
+            part = getattr(other, name)
+            if grown is None or part is None:
+                self._others[name] = None
+            else:
+                grown.append(part)
 
     def values(self) -> OutputValues:
         """Return the values of all images."""
-        others: dict[str, Any] = {name: part.values for name, part in self._others.items()}
-        missing = dict.fromkeys(("still", "moved", "window", "unwindowed"))
-        return OutputValues({key: norms.values for key, norms in self._norms.items()}, **missing | others)
+        norms = {key: grown.values for key, grown in self._norms.items()}
+        others = {name: None if grown is None else grown.values for name, grown in self._others.items()}
+        return OutputValues(norms, **others)
 
 
 @dataclass(slots=True)

@@ -168,11 +168,14 @@ def collect(pairs: Sequence[Pairs], order: Sequence[int] | None = None) -> list[
     if not filled:
         nothing = np.empty((0, 0))
         return [PairNorms(nothing, nothing, nothing.astype(np.int64)) for _ in pairs]
-    lengths = [len(each) for each in pairs]
-    whole = torch.from_numpy(own_memory((sum(lengths), *filled[0].shape[1:]), np.dtype(np.float64)))
-    whole = whole.to(filled[0].device)
+    lengths, first = [len(each) for each in pairs], filled[0]
+    shape = sum(lengths), *first.shape[1:]
+    if first.is_cpu:
+        whole = torch.from_numpy(own_memory(shape, np.dtype(np.float64)))
+    else:
+        whole = first.new_empty(shape, dtype=torch.float64)
     places = None if order is None else np.argsort(order)
-    for rows, into in zip(filled, torch.split(whole, [len(rows) for rows in filled]), strict=True):
+    for rows, into in zip(filled, torch.split(whole, [length for length in lengths if length]), strict=True):
         into[:] = rows if places is None else rows[places]
     squares = whole.square_().cpu().numpy()
     found = []
