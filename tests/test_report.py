@@ -10,7 +10,7 @@ from reports import make_error, make_layer, make_report
 import eqaudit
 from eqaudit.errors import DataError
 from eqaudit.gate import Limits, judge
-from eqaudit.report import PerImage, from_json, json_schema, to_json
+from eqaudit.report import PerImage, encode, from_json, json_schema, to_json, with_lists
 from eqaudit.reporters.per_image import split_per_image
 
 SCHEMA = Path(eqaudit.__file__).parent / "report.schema.json"
@@ -91,6 +91,20 @@ def test_many_values_of_images_go_into_an_archive_beside_the_report(tmp_path: Pa
         assert np.isnan(arrays["output/r90"][7])
         assert arrays["output/r180"][8] == 8e-6
         assert arrays["predicted/e"].tolist() == [1] * 4_000
+
+
+@pytest.mark.parametrize("name", ["a", "\udc80"])
+def test_rows_that_are_arrays_are_written_and_returned_as_lists(name: str) -> None:
+    """What is not finite is null, whichever way a name makes the report be written."""
+    errors, classes = np.array([0.5, np.nan, np.inf]), np.array([3, -1, 0])
+    held = PerImage([name, "b", "c"], {"r90": errors}, {"e": classes})  # type: ignore[dict-item]
+    listed = PerImage(held.ids, {"r90": [0.5, None, None]}, {"e": [3, -1, 0]})
+    report = make_report()
+    held_report, listed_report = (
+        msgspec.structs.replace(report, per_image=values) for values in (held, listed)
+    )
+    assert encode(held_report) == encode(listed_report)
+    assert with_lists(held_report) == listed_report
 
 
 def test_few_values_of_images_stay_in_the_report() -> None:

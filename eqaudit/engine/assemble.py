@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar, cast
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from eqaudit.engine.base import Key, Setting, finite_or_none, full_name
+from eqaudit.engine.base import Key, Setting, full_name
 from eqaudit.engine.floors import Floors
 from eqaudit.engine.measure import TapSums, Unit
 from eqaudit.engine.rerun import RerunResult
@@ -121,7 +121,7 @@ class Assembler:
         )
 
     def per_image(self) -> PerImage | None:
-        """Return the values of each image for the gating output."""
+        """Return the values of each image for the gating output; the rows of its tables are arrays."""
         values = self.unit.values
         if self._gating_sums.skipped:
             return None
@@ -129,10 +129,7 @@ class Assembler:
         columns = {"e": values.still} | dict(self._by_pose(values.moved) if values.moved else ())
         return PerImage(
             list(self.unit.names),
-            {
-                pose.name: [finite_or_none(error) for error in image_errors(norms.at(place))]
-                for place, pose in enumerate(self.setting.poses)
-            },
+            {pose.name: _row(image_errors(norms.at(place))) for place, pose in enumerate(self.setting.poses)},
             _rows(columns, _classes),
             _rows(columns, lambda part: _overlaps(part, lambda found: found.image_dice)),
             truth=_truth(values.still),
@@ -238,10 +235,15 @@ def _decided(values: Values | None) -> ClassificationValues | None:
     return values if isinstance(values, ClassificationValues) and values.decided.shape[1] == 1 else None
 
 
+def _row(values: NDArray[np.generic]) -> list[Any]:
+    """Leave a row an array until the report is written."""
+    return cast("list[Any]", values)
+
+
 def _classes(values: Values | None) -> list[int] | None:
     """Return the decision for each image where there is one; -1 where the scores are not finite."""
     found = _decided(values)
-    return None if found is None else np.where(found.finite, found.decided[:, 0], NO_CLASS).tolist()
+    return None if found is None else _row(np.where(found.finite, found.decided[:, 0], NO_CLASS))
 
 
 def _truth(values: Values | None) -> list[int]:
@@ -266,7 +268,7 @@ def _overlaps(
 ) -> list[float | None] | None:
     """Return Dice of each image, the mean over classes; None where the scores are not finite."""
     row = read(values) if isinstance(values, SegmentationValues) else None
-    return None if row is None else [finite_or_none(value) for value in row]
+    return None if row is None else _row(row)
 
 
 def _kept(values: Values) -> NDArray[np.float64] | None:

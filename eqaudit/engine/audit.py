@@ -47,6 +47,7 @@ from eqaudit.report import (
     Skipped,
     ValueRange,
     WindowEffect,
+    with_lists,
 )
 from eqaudit.transforms import forget_operators
 
@@ -140,7 +141,7 @@ def audit(
     audited = _audit(model, images, plan, progress, Alone(), explain)
     if audited is None:
         raise RuntimeError("one process alone has no result")
-    return audited
+    return msgspec.structs.replace(audited, report=with_lists(audited.report))
 
 
 def _audit(

@@ -30,6 +30,7 @@ from eqaudit.report.document import (
     replace_text,
     schema_of,
     to_json,
+    with_lists,
 )
 from eqaudit.report.drawn import (
     ActionPicture,
@@ -129,4 +130,5 @@ __all__ = [
     "replace_text",
     "schema_of",
     "to_json",
+    "with_lists",
 ]

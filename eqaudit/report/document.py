@@ -1,6 +1,7 @@
 """The report as a whole, to and from JSON."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
@@ -82,12 +83,26 @@ def describe_shape(shape: Sequence[int] | None) -> str:
 
 
 def encode(value: msgspec.Struct) -> bytes:
-    """Encode as JSON; bytes of a name that are no UTF-8 are spelled out, as a reader is shown them."""
+    """Encode as JSON; bytes of a name that are no UTF-8 are spelled out, as a reader is shown them.
+
+    Rows of `PerImage` may still be arrays.
+    """
     try:
-        return msgspec.json.encode(value)
+        return msgspec.json.encode(value, enc_hook=_as_list)
     except UnicodeEncodeError:
-        text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False)
+        text = json.dumps(msgspec.to_builtins(value, enc_hook=_as_list), ensure_ascii=False)
         return re.sub("[\ud800-\udfff]", lambda found: f"\\\\u{ord(found[0]):04x}", text).encode()
+
+
+def with_lists(report: Report) -> Report:
+    """Return a report in which rows of `PerImage` that are still arrays are lists."""
+    rows = msgspec.to_builtins(report.per_image, enc_hook=_as_list)
+    return msgspec.structs.replace(report, per_image=msgspec.convert(rows, PerImage | None))
+
+
+def _as_list(row: Any) -> list[float | None]:
+    """Turn a row of numbers, a NumPy array, into a list: what is not finite becomes None."""
+    return [value if math.isfinite(value) else None for value in row.tolist()]
 
 
 def to_json(report: Record) -> bytes:
