@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eqaudit.cli.output import TEMPORARY_PREFIX
+from eqaudit.cli.files import TEMPORARY_PREFIX
 from eqaudit.errors import ExitCode
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "models"

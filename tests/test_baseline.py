@@ -16,7 +16,7 @@ from torch import nn
 import eqaudit
 from eqaudit import cli
 from eqaudit.baseline import Baseline, compare, judge_changes
-from eqaudit.cli.output import write_report
+from eqaudit.cli.files import write_report
 from eqaudit.cli.saved import read_whole_report
 from eqaudit.errors import DataError, ExitCode
 from eqaudit.gate import Limits, judge

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from eqaudit import cli
-from eqaudit.cli.output import TEMPORARY_PREFIX, check_output, stdout_style, write_file
+from eqaudit.cli.files import TEMPORARY_PREFIX, check_output, write_file
 from eqaudit.cli.progress import model_output
+from eqaudit.cli.streams import stdout_style
 from eqaudit.errors import EqauditError, ExitCode, UsageError
 from eqaudit.report import Report, from_json, json_schema, to_json
 from eqaudit.version import __version__

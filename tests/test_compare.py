@@ -25,7 +25,7 @@ from scipy import stats
 import eqaudit
 from eqaudit import cli
 from eqaudit.cli.compare import ComparedFlags
-from eqaudit.cli.output import write_comparison
+from eqaudit.cli.files import write_comparison
 from eqaudit.cli.saved import read_saved
 from eqaudit.comparing import compare_reports
 from eqaudit.comparison import Comparison, Timing, comparison_from_json, json_schema

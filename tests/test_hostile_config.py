@@ -23,7 +23,7 @@ from test_hostile_data import unpacking
 
 from eqaudit import cli
 from eqaudit.bounds import BOUNDS, describe_bounds
-from eqaudit.cli.output import TEMPORARY_PREFIX
+from eqaudit.cli.files import TEMPORARY_PREFIX
 from eqaudit.config import find_config, read_config
 from eqaudit.errors import ExitCode, UsageError
 from eqaudit.limits import matches

@@ -22,8 +22,9 @@ import pytest
 from test_ranks import _children, _launch, _wait_for_rank
 from test_ranks import _environment as rank_environment
 
-from eqaudit.cli import output
-from eqaudit.cli.output import TEMPORARY_PREFIX, check_folder, check_output, write_file
+from eqaudit.cli import files
+from eqaudit.cli.files import TEMPORARY_PREFIX, check_folder, check_output, write_file
+from eqaudit.cli.streams import require_stdout
 from eqaudit.errors import ExitCode, UsageError
 from eqaudit.job import current_job
 from eqaudit.report import from_json
@@ -493,7 +494,7 @@ def test_e14_files_in_use_are_not_swept(tmp_path: Path) -> None:
     (tmp_path / f"{TEMPORARY_PREFIX}abcdefgh.tmp").write_text("left by a run that was killed")
     (tmp_path / f"{TEMPORARY_PREFIX}linklink.tmp").symlink_to(mine)
     os.mkfifo(tmp_path / f"{TEMPORARY_PREFIX}fifofifo.tmp")
-    with output._temporary(tmp_path) as (_, in_use):
+    with files._temporary(tmp_path) as (_, in_use):
         check_output(os.fspath(tmp_path / "r.json"), ())
         assert Path(in_use).exists()
     assert {path.name for path in tmp_path.iterdir()} >= {mine.name, f"{TEMPORARY_PREFIX}linklink.tmp"}
@@ -711,7 +712,7 @@ def test_e20_world_that_is_no_world(variables: dict[str, str], monkeypatch: pyte
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match="no place in a job"):
-        output.require_stdout()
+        require_stdout()
     for name in variables:
         monkeypatch.delenv(name)
     monkeypatch.setenv("RANK", "1")

@@ -23,7 +23,7 @@ from test_archive import Raw, build, change, entries_of, entry
 from torch import Tensor, nn
 
 import eqaudit
-from eqaudit.cli.output import TEMPORARY_PREFIX
+from eqaudit.cli.files import TEMPORARY_PREFIX
 from eqaudit.errors import EqauditError, ExitCode, ModelError
 from eqaudit.loader import load_model
 from eqaudit.plan import FileModel

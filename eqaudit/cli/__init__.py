@@ -12,7 +12,7 @@ from eqaudit.bounds import describe_bounds
 from eqaudit.cli import check, compare, diagnose, features, init, layers, render, sweep_angles
 from eqaudit.cli.audits import Asked
 from eqaudit.cli.help import Command, Group, usage_error
-from eqaudit.cli.output import write_error, write_stderr, write_stdout
+from eqaudit.cli.streams import write_error, write_stderr, write_stdout
 from eqaudit.errors import EqauditError, ExitCode
 from eqaudit.reporters.escape import show
 from eqaudit.requirements import import_failure

@@ -9,23 +9,19 @@ from pathlib import Path, PurePath
 
 import msgspec
 
-from eqaudit.cli.flags import RunFlags, input_files
-from eqaudit.cli.gating import GateFlags
-from eqaudit.cli.github import tell_github
-from eqaudit.cli.output import (
-    OutputError,
+from eqaudit.cli.files import (
     check_folder,
     check_output,
     per_image_path,
-    require_stdout,
-    stdout_style,
     write_file,
     write_pictures,
     write_report,
-    write_stderr,
-    write_stdout,
 )
+from eqaudit.cli.flags import RunFlags, input_files
+from eqaudit.cli.gating import GateFlags
+from eqaudit.cli.github import tell_github
 from eqaudit.cli.progress import model_output, progress_bar
+from eqaudit.cli.streams import OutputError, require_stdout, stdout_style, write_stderr, write_stdout
 from eqaudit.errors import EqauditError, ExitCode, UsageError
 from eqaudit.gate import Limits, exit_code, incomplete, judge
 from eqaudit.judging import require_measured

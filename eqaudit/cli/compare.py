@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from eqaudit.cli.audits import Writers
+from eqaudit.cli.files import check_output, per_image_path, write_comparison, write_drawn, write_file
 from eqaudit.cli.flags import (
     Csv,
     ImageFlags,
@@ -26,17 +27,8 @@ from eqaudit.cli.flags import (
     input_files,
 )
 from eqaudit.cli.grouping import with_flags
-from eqaudit.cli.output import (
-    check_output,
-    per_image_path,
-    require_stdout,
-    stdout_style,
-    write_comparison,
-    write_drawn,
-    write_file,
-    write_stdout,
-)
 from eqaudit.cli.progress import model_output, progress_bar
+from eqaudit.cli.streams import require_stdout, stdout_style, write_stdout
 from eqaudit.comparison import LETTERS, Comparison, Timing
 from eqaudit.errors import EqauditError, ExitCode, UsageError
 from eqaudit.parsing import parse_angles, parse_group, parse_layout, parse_model, parse_weights

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from eqaudit.cli.audits import Asked, Writers, parse_reports
+from eqaudit.cli.files import resolve_output
 from eqaudit.cli.flags import input_files
 from eqaudit.cli.options import Options, nearest
-from eqaudit.cli.output import resolve_output, stdout_style, write_stderr, write_stdout
+from eqaudit.cli.streams import stdout_style, write_stderr, write_stdout
 from eqaudit.config import Config, find_config, read_config
 from eqaudit.errors import EqauditError, ExitCode, UsageError
 from eqaudit.report import Outcome

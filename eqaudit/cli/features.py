@@ -24,8 +24,8 @@ from eqaudit.cli.flags import (
     input_files,
 )
 from eqaudit.cli.grouping import with_flags
-from eqaudit.cli.output import require_stdout, stdout_style, write_stdout
 from eqaudit.cli.progress import model_output, progress_bar
+from eqaudit.cli.streams import require_stdout, stdout_style, write_stdout
 from eqaudit.errors import ExitCode, UsageError
 from eqaudit.gate import Limits, judge
 from eqaudit.parsing import parse_angles, parse_data, parse_layout

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from eqaudit.baseline import Baseline
-from eqaudit.cli.output import check_output, per_image_path
+from eqaudit.cli.files import check_output, per_image_path
 from eqaudit.cli.saved import read_whole_report
 from eqaudit.errors import DataError, UsageError
 from eqaudit.gate import Limits

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from eqaudit.cli.output import write_command, write_stderr
+from eqaudit.cli.streams import write_command, write_stderr
 from eqaudit.gate import incomplete
 from eqaudit.report import Outcome
 from eqaudit.reporters.base import check_result, gate_checks, is_judged

@@ -6,7 +6,7 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-from eqaudit.cli.output import collected_stdout
+from eqaudit.cli.streams import collected_stdout
 from eqaudit.errors import UsageError
 
 

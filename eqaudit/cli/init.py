@@ -14,8 +14,9 @@ import typer
 
 from eqaudit.cli.audits import Asked
 from eqaudit.cli.configured import commands_of, is_left_out
+from eqaudit.cli.files import check_output, write_file
 from eqaudit.cli.options import NEVER_CONFIGURED
-from eqaudit.cli.output import check_output, stdout_style, write_file, write_stdout
+from eqaudit.cli.streams import stdout_style, write_stdout
 from eqaudit.config import OWN
 from eqaudit.errors import ExitCode, UsageError
 from eqaudit.gate import judge

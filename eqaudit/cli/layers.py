@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from eqaudit.cli.files import check_output, write_file
 from eqaudit.cli.flags import InputShape, Json, ModelFlags, Quiet, RunFlags, TapsFlag, input_files
 from eqaudit.cli.grouping import with_flags
-from eqaudit.cli.output import check_output, require_stdout, stdout_style, write_file, write_stdout
 from eqaudit.cli.progress import model_output, progress_bar
+from eqaudit.cli.streams import require_stdout, stdout_style, write_stdout
 from eqaudit.errors import ExitCode
 from eqaudit.parsing import parse_integers
 from eqaudit.plan import InputOptions, LayersPlan

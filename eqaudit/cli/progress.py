@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from eqaudit.cli.output import write_stderr
+from eqaudit.cli.streams import write_stderr
 from eqaudit.reporters.escape import show
 from eqaudit.worker import OnOutput, OnProgress
 from eqaudit.worker import Progress as Event

@@ -9,8 +9,8 @@ import typer
 from eqaudit.cli.audits import Writers, outcome_name, parse_reports
 from eqaudit.cli.compare import write
 from eqaudit.cli.flags import Csv, Plots, Quiet, Reports
-from eqaudit.cli.output import require_stdout, stdout_style, write_stderr, write_stdout
 from eqaudit.cli.saved import read_saved
+from eqaudit.cli.streams import require_stdout, stdout_style, write_stderr, write_stdout
 from eqaudit.comparison import Comparison
 from eqaudit.errors import ExitCode, UsageError
 from eqaudit.report import Audited, Outcome

@@ -5,7 +5,7 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
-from eqaudit.cli.output import TEMPORARY_PREFIX
+from eqaudit.cli.files import TEMPORARY_PREFIX
 from eqaudit.errors import ExitCode
 
 from . import special

@@ -8,11 +8,11 @@ VAST = "it takes longer, or more disk, than one input may"
 
 UNREACHED = {
     "eqaudit.cli.drawing: pictures need a temporary folder": MACHINE,
-    "eqaudit.cli.output: standard output is closed": MACHINE,
-    "eqaudit.cli.output: standard output cannot be written": MACHINE,
-    "eqaudit.cli.output: belongs to somebody else": RIGHTS,
-    "eqaudit.cli.output: {folder} cannot be made: {error": CHANGES,
-    "eqaudit.cli.output: OutputError(f'{path} cannot be written": MACHINE,
+    "eqaudit.cli.streams: standard output is closed": MACHINE,
+    "eqaudit.cli.streams: standard output cannot be written": MACHINE,
+    "eqaudit.cli.files: belongs to somebody else": RIGHTS,
+    "eqaudit.cli.files: {folder} cannot be made: {error": CHANGES,
+    "eqaudit.cli.files: OutputError(f'{path} cannot be written": MACHINE,
     "eqaudit.comparing: cannot be compared with model": CHANGES,
     "eqaudit.data: cannot be negative": CHECKED,
     "eqaudit.data.builtin: of scikit-image cannot be read": MACHINE,
