@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from forking import Forker
 from hypothesis import settings
 
 from eqaudit import cli, worker
@@ -47,8 +48,22 @@ def surroundings() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def eqaudit(command: list[str], surroundings: dict[str, str]) -> Callable[..., Ended]:
-    """Return a function that runs the command to its end."""
+def eqaudit(surroundings: dict[str, str], started: Callable[..., Ended]) -> Iterator[Callable[..., Ended]]:
+    """Return a function that runs the command to its end: in a fork, unless variables are to be read."""
+    forker = Forker(surroundings)
+
+    def run(*arguments: str, cwd: Path, env: dict[str, str] | None = None, given: bytes = b"") -> Ended:
+        if env is not None:
+            return started(*arguments, cwd=cwd, env=env, given=given)
+        return forker.run(arguments, cwd, given, PATIENCE)
+
+    yield run
+    forker.end()
+
+
+@pytest.fixture(scope="session")
+def started(command: list[str], surroundings: dict[str, str]) -> Callable[..., Ended]:
+    """Return a function that starts the command anew and runs it to its end."""
 
     def run(*arguments: str, cwd: Path, env: dict[str, str] | None = None, given: bytes = b"") -> Ended:
         return subprocess.run(

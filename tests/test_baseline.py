@@ -346,6 +346,7 @@ def test_c21_a_baseline_that_cannot_be_is_found_before_the_audit(
     assert (tmp_path / "b.json").read_bytes() == to_json(_report())
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_a_baseline_is_kept_while_nothing_got_worse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

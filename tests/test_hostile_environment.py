@@ -120,6 +120,12 @@ sys.exit(main())
 
 
 @pytest.fixture(scope="module")
+def eqaudit(started: Run) -> Run:
+    """Start every command anew: here its environment is what is tested."""
+    return started
+
+
+@pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the file of small models."""
     path = tmp_path_factory.mktemp("models") / "models.py"

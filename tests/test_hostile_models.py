@@ -501,7 +501,11 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_the_command_ends_as_the_row_says(
-    row: Row, workshop: Path, shell: Callable[..., Ended], told: Callable[[Ended], str]
+    row: Row,
+    workshop: Path,
+    eqaudit: Callable[..., Ended],
+    shell: Callable[..., Ended],
+    told: Callable[[Ended], str],
 ) -> None:
     """One error line or a report; nothing ran, no escape is shown; a refusal leaves the old report alone."""
     given = row.make
@@ -511,9 +515,12 @@ def test_the_command_ends_as_the_row_says(
     report = workshop / "report.json"
     report.write_bytes(OLD_REPORT)
     before = {path.name for path in workshop.iterdir()}
-    limit = f"ulimit -v {row.memory}; " if row.memory else ""
+    arguments = ("check", *given.split(), *" ".join(row.options).split(), "--json", "report.json")
     started = time.monotonic()
-    ended = shell(f"{limit}$EQAUDIT check {given} {' '.join(row.options)} --json report.json", workshop)
+    if row.memory:
+        ended = shell(f"ulimit -v {row.memory}; $EQAUDIT {' '.join(arguments)}", workshop)
+    else:
+        ended = eqaudit(*arguments, cwd=workshop)
     took = time.monotonic() - started
     text = (ended.stdout + ended.stderr).decode()
     assert ended.returncode == row.code, text

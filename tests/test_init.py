@@ -11,6 +11,7 @@ from eqaudit.cli.init import _round_up, _toml
 from eqaudit.errors import ExitCode, UsageError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "models"
+pytestmark = pytest.mark.usefixtures("measured_here")
 SMALL = ("--samples", "8", "--layers", "none")
 
 
