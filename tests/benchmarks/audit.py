@@ -21,7 +21,7 @@ from statistics import median
 
 from eqaudit.allocator import ENVIRONMENT
 
-IMAGES, BATCH = 64, 16
+IMAGES = 64
 PASSES = {"D4": 8, "angles": 25}
 SUBJECTS = {
     "bare": "bare forward passes",
@@ -38,11 +38,11 @@ BESIDE = ("before", "floor", "fit", "float64")
 Times = dict[str, float]
 
 
-def spawn(network: str, elements: str, subject: str, threads: int) -> Times:
+def spawn(network: str, elements: str, subject: str, threads: int, batch: int) -> Times:
     """Run one subject once; return seconds by stage and the peak of memory in MB."""
     script = Path(__file__).with_name("subjects.py")
     command = [sys.executable, str(script), network, elements, subject]
-    sizes = ["--threads", str(threads), "--images", str(IMAGES), "--batch", str(BATCH)]
+    sizes = ["--threads", str(threads), "--images", str(IMAGES), "--batch", str(batch)]
     environment = os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": str(threads)}
     ended = subprocess.run([*command, *sizes], env=environment, capture_output=True, text=True, check=False)
     if ended.returncode:
@@ -57,11 +57,11 @@ def compare(network: str, elements: str, options: argparse.Namespace) -> None:
     runs: dict[str, list[Times]] = {name: [] for name in subjects}
     for _ in range(options.rounds):
         for name in subjects:
-            runs[name].append(spawn(network, elements, name, options.threads))
+            runs[name].append(spawn(network, elements, name, options.threads, options.batch))
     counted = PASSES[elements] * IMAGES
     title = "24 angles" if elements == "angles" else elements
     heads = ("what", "seconds", "of bare", "images/s", "peak", *BESIDE)
-    print(f"\n{network}, {title}: {counted} images through the model, batches of {BATCH}\n")
+    print(f"\n{network}, {title}: {counted} images through the model, batches of {options.batch}\n")
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for name, found in runs.items():
         seconds = median(times["loop"] for times in found)
@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--elements", nargs="+", choices=PASSES, default=list(PASSES))
     parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     if "bare" not in options.subjects:
