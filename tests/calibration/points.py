@@ -51,11 +51,12 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--data", default="builtin:photos")
     parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--shares", type=int, nargs="+", default=SHARES)
     options = parser.parse_args()
     print("model                     cells/point  rows  apart: median  largest  half interval  outside")
     for model in options.models:
         every = errors(model, options, "all")
-        for share in SHARES if every else ():
+        for share in options.shares if every else ():
             base.CELLS_PER_POINT = share
             some = errors(model, options, "some")
             apart = [abs(some[row][0] / error - 1) for row, (error, _, _) in every.items()]
