@@ -21,6 +21,7 @@ from eqaudit.metrics import (
     Pairs,
     Stack,
     Values,
+    append_fields,
     collect,
 )
 from eqaudit.statistics import Floats, poisson_weights
@@ -142,12 +143,7 @@ class GrownOutputs:
         self._norms = {key: norms for key, norms in self._norms.items() if key in other.norms}
         for key, norms in self._norms.items():
             norms.append(other.norms[key])
-        for name, grown in self._others.items():
-            part = getattr(other, name)
-            if grown is None or part is None:
-                self._others[name] = None
-            else:
-                grown.append(part)
+        append_fields(self._others, other)
 
     def values(self) -> OutputValues:
         """Return the values of all images."""

@@ -1,6 +1,16 @@
 """What is computed from pairs of tensors: sums that add up over images, and what they mean."""
 
-from eqaudit.metrics.base import Controls, GrownValues, Observed, Scene, Stack, Values, choose, join
+from eqaudit.metrics.base import (
+    Controls,
+    GrownValues,
+    Observed,
+    Scene,
+    Stack,
+    Values,
+    append_fields,
+    choose,
+    join,
+)
 from eqaudit.metrics.chance import VALUES_IN_CACHE, ChanceSums
 from eqaudit.metrics.classes import Measured, Rerun, classify, classify_resampled, doubtful, negligible
 from eqaudit.metrics.classification import Classification, ClassificationValues
@@ -42,6 +52,7 @@ __all__ = [
     "Stack",
     "Task",
     "Values",
+    "append_fields",
     "choose",
     "classify",
     "classify_resampled",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -66,6 +66,16 @@ def join(parts: Sequence[ValuesT], axis: int = 0) -> ValuesT:
     )
 
 
+def append_fields(columns: MutableMapping[str, Any], other: object) -> None:
+    """Append to each column the field of its name; a column that is None, or is given None, is None then."""
+    for name, column in columns.items():
+        part = getattr(other, name)
+        if column is None or part is None:
+            columns[name] = None
+        else:
+            column.append(part)
+
+
 class GrownValues(Generic[ArraysT]):
     """Arrays of a dataclass to which others are appended; a field that is None once is None."""
 
@@ -78,12 +88,7 @@ class GrownValues(Generic[ArraysT]):
 
     def append(self, other: ArraysT) -> None:
         """Append the images of another batch."""
-        for name, column in self._columns.items():
-            part = getattr(other, name)
-            if column is None or part is None:
-                self._columns[name] = None
-            else:
-                column.append(part)
+        append_fields(self._columns, other)
 
     @property
     def values(self) -> ArraysT:
