@@ -7,21 +7,22 @@ variables that Python, glibc or OpenMP read when they start do nothing.
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
+import resource
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
-
-FIRST_FREE = 3  # descriptor after those of the standard streams
-POLL_SECONDS = 0.02
+from types import SimpleNamespace
+from typing import Any, NoReturn, Self
 
 
 class Forker:
@@ -69,9 +70,9 @@ class Forker:
 def _serve(connection: int) -> None:
     """Answer requests, each in a fork, until the other end is closed."""
     # What the command and the measuring process import.
-    from eqaudit import cli, diagnosis, engine, worker  # noqa: F401, PLC0415
+    from eqaudit import cli, diagnosis, engine  # noqa: F401, PLC0415
 
-    worker.subprocess = _Subprocess  # type: ignore[attr-defined, assignment]
+    fork_measuring()
     # A fork copies what a collection touches.
     gc.freeze()
     with socket.socket(fileno=connection) as channel, channel.makefile("rw") as stream:
@@ -85,7 +86,7 @@ def _serve(connection: int) -> None:
             stream.flush()
 
 
-def _command(arguments: list[str], cwd: str, streams: list[str]) -> None:
+def _command(arguments: list[str], cwd: str, streams: list[str]) -> NoReturn:
     from eqaudit.__main__ import main  # noqa: PLC0415
 
     os.chdir(cwd)
@@ -100,71 +101,70 @@ def _command(arguments: list[str], cwd: str, streams: list[str]) -> None:
     os._exit(code)
 
 
-class _Forked:
-    """The measuring process as a fork: what `eqaudit.worker` uses of `subprocess.Popen`."""
+def fork_measuring() -> None:
+    """Let the command of this process fork its measuring process instead of starting an interpreter."""
+    worker: Any = importlib.import_module("eqaudit.worker")
+    worker.subprocess = SimpleNamespace(
+        Popen=_Measuring,
+        PIPE=subprocess.PIPE,
+        STDOUT=subprocess.STDOUT,
+        TimeoutExpired=subprocess.TimeoutExpired,
+    )
 
-    def __init__(
-        self, _command: list[str], *, pass_fds: tuple[int], env: dict[str, str], **_streams: Any
-    ) -> None:
-        given, self._given = os.pipe()
-        self._printed, printed = os.pipe()
+
+class _Measuring:
+    """What `eqaudit.worker` asks of a process that it starts: a fork has the modules already."""
+
+    def __init__(self, command: Sequence[str], *, env: dict[str, str], **_options: Any) -> None:
+        plan, self_plan = os.pipe()
+        self_said, said = os.pipe()
         sys.stdout.flush()
         self.pid = os.fork()
-        if not self.pid:
-            _measure(given, printed, pass_fds[0], env)
-        os.close(given)
-        os.close(printed)
-        self.stdin, self.stdout = open(self._given, "wb", buffering=0), open(self._printed, "rb", buffering=0)  # noqa: PTH123, SIM115
-        self.returncode: int | None = None
+        if self.pid == 0:
+            _measure(command[-1], plan, said, env)
+        os.close(plan)
+        os.close(said)
+        self.stdin, self.stdout = os.fdopen(self_plan, "wb", 0), os.fdopen(self_said, "rb", 0)
+        self._code: int | None = None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Return how the process ended."""
-        start = time.monotonic()
-        while self.returncode is None:
-            ended, status = os.waitpid(self.pid, 0 if timeout is None else os.WNOHANG)
-            if ended:
-                self.returncode = os.waitstatus_to_exitcode(status)
-            elif timeout is not None and time.monotonic() > start + timeout:
-                raise subprocess.TimeoutExpired("the measuring process", timeout)
-            else:
-                time.sleep(POLL_SECONDS)
-        return self.returncode
+        """Return the exit code or -signal; raises TimeoutExpired."""
+        if self._code is None:
+            handle = os.pidfd_open(self.pid)
+            ended = select.select([handle], [], [], timeout)[0]
+            os.close(handle)
+            if not ended:
+                raise subprocess.TimeoutExpired("worker", timeout or 0)
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._code
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.stdin.close()
+    def __exit__(self, *_error: object) -> None:
         self.stdout.close()
+        self.stdin.close()
         self.wait()
 
 
-def _measure(given: int, printed: int, events: int, environment: dict[str, str]) -> None:
-    from eqaudit import worker  # noqa: PLC0415
-
+def _measure(events: str, plan: int, said: int, environment: dict[str, str]) -> NoReturn:
     try:
         os.setsid()
-        for old, new in ((given, 0), (printed, 1), (printed, 2)):
-            os.dup2(old, new)
-        os.closerange(FIRST_FREE, events)
-        os.closerange(events + 1, os.sysconf("SC_OPEN_MAX"))
-        os.environ.clear()
-        os.environ.update(environment)
+        for number, pipe in enumerate((plan, said, said)):
+            os.dup2(pipe, number)
+        os.closerange(3, int(events))
+        os.closerange(int(events) + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         for number in signal.valid_signals():
             if callable(signal.getsignal(number)):
                 signal.signal(number, signal.SIG_DFL)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
-        worker.main([str(events)])
-    except BaseException:  # noqa: BLE001 - nothing of the command may run in this process
+        os.environ.clear()
+        os.environ |= environment
+        importlib.import_module("eqaudit.worker").main([events])
+    except BaseException:  # noqa: BLE001 - as an interpreter ends
         traceback.print_exc()
-    os._exit(1)
-
-
-class _Subprocess:
-    """What `eqaudit.worker` uses of the module."""
-
-    PIPE, STDOUT = subprocess.PIPE, subprocess.STDOUT
-    TimeoutExpired, Popen = subprocess.TimeoutExpired, _Forked
+    finally:
+        os._exit(1)
 
 
 if __name__ == "__main__":

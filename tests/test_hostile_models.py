@@ -515,7 +515,7 @@ def test_the_command_ends_as_the_row_says(
     report = workshop / "report.json"
     report.write_bytes(OLD_REPORT)
     before = {path.name for path in workshop.iterdir()}
-    arguments = ("check", *given.split(), *" ".join(row.options).split(), "--json", "report.json")
+    arguments = ("check", given, *row.options, "--json", "report.json")
     started = time.monotonic()
     if row.memory:
         ended = shell(f"ulimit -v {row.memory}; $EQAUDIT {' '.join(arguments)}", workshop)

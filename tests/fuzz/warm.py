@@ -14,7 +14,6 @@ import pkgutil
 import resource
 import select
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,10 +21,11 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any, NoReturn, Self
+from types import ModuleType
+from typing import Any, NoReturn
 
 import typer
+from forking import fork_measuring
 
 from eqaudit import allocator
 from eqaudit.worker import SAFE_LOADING
@@ -166,63 +166,6 @@ def _run_warm(arguments: Sequence[str]) -> int:
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - a descriptor, for the whole process
     sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115
     tempfile.tempdir = None
-    worker: Any = importlib.import_module("eqaudit.worker")
-    worker.subprocess = SimpleNamespace(
-        Popen=_ForkedWorker,
-        PIPE=subprocess.PIPE,
-        STDOUT=subprocess.STDOUT,
-        TimeoutExpired=subprocess.TimeoutExpired,
-    )
+    fork_measuring()
     code: int = importlib.import_module("eqaudit.cli").main(list(arguments))
     return code
-
-
-class _ForkedWorker:
-    """What `eqaudit.worker` asks of a process that it starts: a fork has the modules already."""
-
-    def __init__(self, command: Sequence[str], *, env: dict[str, str], **_options: Any) -> None:
-        plan, self_plan = os.pipe()
-        self_said, said = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            _be_worker(command[-1], plan, said, env)
-        os.close(plan)
-        os.close(said)
-        self.stdin, self.stdout = os.fdopen(self_plan, "wb", 0), os.fdopen(self_said, "rb", 0)
-        self._code: int | None = None
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Return the exit code or -signal; raises TimeoutExpired."""
-        if self._code is None:
-            handle = os.pidfd_open(self.pid)
-            ended = select.select([handle], [], [], timeout)[0]
-            os.close(handle)
-            if not ended:
-                raise subprocess.TimeoutExpired("worker", timeout or 0)
-            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return self._code
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.stdout.close()
-        self.stdin.close()
-        self.wait()
-
-
-def _be_worker(events: str, plan: int, said: int, environment: dict[str, str]) -> NoReturn:
-    try:
-        os.setsid()
-        for number, pipe in enumerate((plan, said, said)):
-            os.dup2(pipe, number)
-        os.closerange(3, int(events))
-        os.closerange(int(events) + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        sys.stdin = open(0, closefd=False)  # noqa: SIM115
-        os.environ.clear()
-        os.environ |= environment
-        importlib.import_module("eqaudit.worker").main([events])
-    except BaseException:  # noqa: BLE001 - as an interpreter ends
-        traceback.print_exc()
-    finally:
-        os._exit(1)
