@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import eqaudit
+from eqaudit.engine.base import Space
 from eqaudit.engine.still import MovedImages, Still
 from eqaudit.groups import Element, Group
 from eqaudit.plan import PointsName, SpaceOptions
@@ -114,6 +115,20 @@ def test_still_features_expect_what_moves_give(side: int) -> None:
     assert torch.equal(still.value, maps)
     wide = Still(maps[..., :-1].clone(), spatial=True, resampler=Resampler("spline", "blank"))
     assert wide.expect(Element(mirrored=False, k=1, n=4)).value.shape == (2, 3, side - 1, side)
+
+
+def test_few_images_are_compared_at_more_points() -> None:
+    """Together as many as of 64 images; of one or two images every cell."""
+    key, resampler = ("layer", "conv", 0), Resampler("spline", "blank")
+    places = {}
+    for samples in (1, 2, 8, 16, 64, 4096):
+        space = Space(resampler, resampler, "disc", 0.0, {}, {}, samples=samples)
+        points = space.points(key, 96, 96, torch.device("cpu"))
+        assert points is not None
+        places[samples] = len(points.places)
+    assert places[1] == places[2] == int(disc_mask(96, 96, 0.0).sum())
+    assert places[64] == places[4096] == pytest.approx(9216 / 32, rel=0.03)
+    assert [places[few] * few for few in (8, 16)] == pytest.approx([64 * places[64]] * 2, rel=0.03)
 
 
 def layer_errors(report: Report) -> dict[tuple[str, str], ElementError]:

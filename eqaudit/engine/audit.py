@@ -157,7 +157,8 @@ def _audit(
     if not plan.inputs.batch_size:
         size = ranks.share(0 if ranks.rank else choose_batch_size(model, choice))
         plan = msgspec.structs.replace(plan, inputs=msgspec.structs.replace(plan.inputs, batch_size=size))
-    dataset, setting = images.prepare(choice.shape), make_setting(model, choice, plan)
+    dataset = images.prepare(choice.shape)
+    setting = make_setting(model, choice, plan, len(dataset.names))
     _agree(ranks, model, dataset, setting)
     room = Room(setting.batch_size, fixed=setting.fixed_batch is not None)
 

@@ -20,6 +20,8 @@ from eqaudit.transforms import Layout, Points, Resampler, choose_points, disc_ma
 
 FEW_CELLS, CELLS_PER_POINT, LEAST_POINTS, MOST_POINTS = 256, 32, 128, 512
 """Up to so many cells all are compared; of larger maps one in so many, and so many at least and at most."""
+MANY_IMAGES = 64
+"""Of fewer images maps are compared at more points, so that together they are as many."""
 Progress = Callable[[str, int, int], None]
 Key = tuple[str, str, int]
 
@@ -32,7 +34,7 @@ class Space:
     coarsest grid on its way. ``margin`` is in those pixels too: what lies further out than the inscribed
     circle less the margin is no content of a ``disc``, and counts nowhere. None leaves it to ``radii``, the
     receptive radius of each tensor, which only borders that are filled need. ``every_point``: also large maps
-    are compared at every cell.
+    are compared at every cell; else at fewer the more ``samples`` there are.
     """
 
     images: Resampler
@@ -43,6 +45,7 @@ class Space:
     periods: Mapping[Key, float]
     radii: Mapping[Key, float] = field(default_factory=dict)
     every_point: bool = False
+    samples: int = MANY_IMAGES
     _points: dict[tuple[int, int, float, bool], Points | None] = field(default_factory=dict)
 
     def window(self, images: torch.Tensor, margin: float = 0.0) -> torch.Tensor:
@@ -69,8 +72,9 @@ class Space:
         known = (height, width, self._margin(key), whole)
         if known not in self._points:
             mask = disc_mask(height, width, self._margin(key)).to(device)
-            count = None if whole else min(max(cells // CELLS_PER_POINT, LEAST_POINTS), MOST_POINTS)
-            self._points[known] = choose_points(mask, count, 0) if mask.any() else None
+            count = min(max(cells // CELLS_PER_POINT, LEAST_POINTS), MOST_POINTS)
+            count = count * MANY_IMAGES // min(max(self.samples, 1), MANY_IMAGES)
+            self._points[known] = choose_points(mask, None if whole else count, 0) if mask.any() else None
         return self._points[known]
 
     def _margin(self, key: Key) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from eqaudit.engine.base import Key, Setting, Space
+from eqaudit.engine.base import MANY_IMAGES, Key, Setting, Space
 from eqaudit.engine.layouts import Layouts, find_all_layouts, map_side, why_unknown
 from eqaudit.engine.shapes import RETURN_TENSOR, Choice
 from eqaudit.errors import DataError, ModelError, UsageError
@@ -60,8 +60,8 @@ def probe_model(model: AuditModel, choice: Choice) -> Probe:
     return Probe(found)
 
 
-def make_setting(model: AuditModel, choice: Choice, plan: AuditPlan) -> Setting:
-    """Decide what is measured; the task is left open until real images were seen.
+def make_setting(model: AuditModel, choice: Choice, plan: AuditPlan, samples: int = MANY_IMAGES) -> Setting:
+    """Decide what is measured on so many images; the task is left open until real ones were seen.
 
     Raises
     ------
@@ -95,6 +95,7 @@ def make_setting(model: AuditModel, choice: Choice, plan: AuditPlan) -> Setting:
             "leave out 90 and 270 degrees (--group D2), or --resize to a square",
         )
     layouts = find_all_layouts(probe.shapes, choice.shape[1:], plan.layouts, swaps_sides=swaps_sides)
+    grids = _grids(probe, choice.shape[1:], layouts)
     return Setting(
         poses=plan.poses,
         seed=plan.inputs.seed,
@@ -104,7 +105,7 @@ def make_setting(model: AuditModel, choice: Choice, plan: AuditPlan) -> Setting:
         keep=keep,
         layers=bool(patterns) or not plan.layers,
         gating=_find_gating(probe, plan.output, choice, layouts),
-        space=_make_space(plan.space, choice.shape[1:], *_grids(probe, choice.shape[1:], layouts)),
+        space=_make_space(plan.space, choice.shape[1:], samples, *grids),
         layouts=layouts,
     )
 
@@ -117,7 +118,11 @@ def _find_layer(pattern: str, names: list[str], problem: str) -> None:
 
 
 def _make_space(
-    options: SpaceOptions, image: tuple[int, int], cells: dict[Key, float], periods: dict[Key, float]
+    options: SpaceOptions,
+    image: tuple[int, int],
+    samples: int,
+    cells: dict[Key, float],
+    periods: dict[Key, float],
 ) -> Space:
     # A windowed picture is zero beyond its border; its features are not, and continue there as they are.
     extension: Extension = "blank" if options.boundary == "disc" else options.boundary
@@ -130,6 +135,7 @@ def _make_space(
         cells,
         periods,
         every_point=options.points == "all",
+        samples=samples,
     )
 
 
