@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from eqaudit.statistics import Floats
+from eqaudit.statistics import Floats, mean_ranks
 
 MOST_EXACT = 200
 """Pairs up to which the signed-rank test counts every assignment of signs; beyond it is asymptotic."""
@@ -46,7 +46,7 @@ def signed_rank_test(differences: Floats) -> TwoSided:
         )
         return p, greater, less
     # Mean ranks are halves: doubled they are integers, and a sum of them a place in a table.
-    ranks = np.rint(2 * stats.rankdata(np.abs(found))).astype(np.int64)
+    ranks = np.rint(2 * mean_ranks(np.abs(found))).astype(np.int64)
     chances = np.zeros(int(ranks.sum()) + 1)
     chances[0] = 1.0
     for rank in ranks:

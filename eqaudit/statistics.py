@@ -43,6 +43,20 @@ def lasting(parts: Sequence[NDArray[ScalarT]], axis: int = 0) -> NDArray[ScalarT
     return np.concatenate(parts, axis=axis, out=own_memory(shape, parts[0].dtype))
 
 
+def mean_ranks(values: Floats) -> Floats:
+    """Return the rank of each value, from 1; equal values share their mean rank.
+
+    Examples
+    --------
+    >>> mean_ranks(np.array([0.5, 0.1, 0.5])).tolist()
+    [2.5, 1.0, 2.5]
+    """
+    # scipy.stats has it too, and takes as long to import as a small audit.
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Floats = (counts.cumsum() - (counts - 1) / 2)[places]
+    return ranks
+
+
 class Grown(Generic[ScalarT]):
     """An array that others are appended to along one axis, whose memory lasts.
 

@@ -120,10 +120,10 @@ def _by(size: Size) -> str:
 
 def _check_content(image: Pixels) -> None:
     # Resizing hides both: a hole spreads, and a flat image gets rounding noise. So every step is followed.
-    low, high = image.min(axis=(0, 1)), image.max(axis=(0, 1))
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+    # Of all channels, then of one after the other: along the axes it takes twenty times as long.
+    if not (np.isfinite(image.min()) and np.isfinite(image.max())):
         raise Unreadable("holds NaN or infinite pixels")
-    if (low == high).all():
+    if all(channel.min() == channel.max() for channel in np.moveaxis(image, -1, 0)):
         raise Unreadable("constant: no content, nothing could fail on it")
 
 

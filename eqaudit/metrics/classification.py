@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import expit, logit
-from scipy.stats import rankdata
 from torch.nn import functional
 
 from eqaudit.groups import IDENTITY
 from eqaudit.metrics.base import Observed, Scene, as_floats, as_integers, finite_images
 from eqaudit.report import ElementConsistency, Estimate, Predictions, WorstAccuracy
-from eqaudit.statistics import NORMAL_QUANTILE, Floats, Integers, mean_intervals, share_interval
+from eqaudit.statistics import NORMAL_QUANTILE, Floats, Integers, mean_intervals, mean_ranks, share_interval
 
 Kind = Literal["multi-class", "binary", "multi-label"]
 LARGEST_AUC_CLASSES = 100
@@ -231,10 +230,10 @@ def auc_placements(scores: Floats, truth: NDArray[np.bool_]) -> tuple[float, Flo
     Both follow from the placements of DeLong, DeLong and Clarke-Pearson (1988), counted by ranks; ties count
     half. Both sides must be present.
     """
-    everyone = rankdata(scores)
+    everyone = mean_ranks(scores)
     placements = everyone.copy()
     for side in (truth, ~truth):
-        placements[side] -= rankdata(scores[side])
+        placements[side] -= mean_ranks(scores[side])
     positives, negatives = int(truth.sum()), int((~truth).sum())
     above = np.where(truth, placements / negatives, 1 - placements / positives)
     area = float(above[truth].mean())
