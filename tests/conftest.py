@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from forking import Forker
+from forking import Forker, read_late
 from hypothesis import settings
 
 from eqaudit import cli, worker
@@ -49,13 +49,13 @@ def surroundings() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def eqaudit(surroundings: dict[str, str], started: Callable[..., Ended]) -> Iterator[Callable[..., Ended]]:
-    """Return a function that runs the command to its end: in a fork, unless variables are to be read."""
+    """Return a function that runs the command to its end: in a fork, unless variables are read at a start."""
     forker = Forker(surroundings)
 
     def run(*arguments: str, cwd: Path, env: dict[str, str] | None = None, given: bytes = b"") -> Ended:
-        if env is not None:
+        if not read_late(env or {}):
             return started(*arguments, cwd=cwd, env=env, given=given)
-        return forker.run(arguments, cwd, given, PATIENCE)
+        return forker.run(arguments, cwd, given, PATIENCE, env or {})
 
     yield run
     forker.end()

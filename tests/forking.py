@@ -1,7 +1,7 @@
 """The command in processes forked from one that has imported torch: to import it is most of a small audit.
 
 A fork has what a command started anew has: a process, a folder, an environment and streams of its own. Only
-variables that Python, glibc or OpenMP read when they start do nothing.
+variables that Python, glibc or OpenMP read when they start do nothing (see `read_late`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,17 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn, Self
+
+READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "OMP_", "MKL_", "CUDA_")
+
+
+def read_late(variables: Iterable[str]) -> bool:
+    """Tell whether a process that runs already heeds all of these variables of the environment."""
+    return not any(name.startswith(READ_AT_START) for name in variables)
 
 
 class Forker:
@@ -41,13 +48,26 @@ class Forker:
         self._stream = self._channel.makefile("rw")
 
     def run(
-        self, arguments: tuple[str, ...], cwd: Path, given: bytes, patience: float
+        self,
+        arguments: tuple[str, ...],
+        cwd: Path,
+        given: bytes,
+        patience: float,
+        variables: Mapping[str, str],
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run the command to its end, as `subprocess.run` does; after so many seconds it is killed."""
+        """Run the command to its end, as `subprocess.run` does; after so many seconds it is killed.
+
+        ``variables`` join the environment.
+        """
         with self._lock, tempfile.TemporaryDirectory() as folder:
             streams = [Path(folder) / name for name in ("stdin", "stdout", "stderr")]
             streams[0].write_bytes(given)
-            request = {"arguments": arguments, "cwd": str(cwd), "streams": [str(path) for path in streams]}
+            request = {
+                "arguments": arguments,
+                "cwd": str(cwd),
+                "streams": [str(path) for path in streams],
+                "variables": dict(variables),
+            }
             self._stream.write(json.dumps(request) + "\n")
             self._stream.flush()
             process = int(self._stream.readline())
@@ -86,9 +106,10 @@ def _serve(connection: int) -> None:
             stream.flush()
 
 
-def _command(arguments: list[str], cwd: str, streams: list[str]) -> NoReturn:
+def _command(arguments: list[str], cwd: str, streams: list[str], variables: dict[str, str]) -> NoReturn:
     from eqaudit.__main__ import main  # noqa: PLC0415
 
+    os.environ |= variables
     os.chdir(cwd)
     for descriptor, path in enumerate(streams):
         opened = os.open(path, os.O_RDWR | os.O_CREAT)

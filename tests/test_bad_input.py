@@ -51,14 +51,14 @@ def factory(act):
 
 def limit_memory():
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), used + (1 << 30)))
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 28), used + (1 << 28)))
 
 
 def eat():
     limit_memory()
     eaten = []
     while True:
-        eaten.append(bytearray(1 << 26))
+        eaten.append(bytearray(1 << 24))
 
 
 def write_junk():

@@ -31,7 +31,7 @@ from eqaudit.plan import FileModel
 CPU = torch.device("cpu")
 SHAPE = ("--input-shape", "3,8,8", "--samples", "4")
 LOOSE = 60.0  # seconds for one command on a busy machine
-MEMORY = 3_000_000  # kilobytes of addresses for models that eat memory; the process starts with a third
+MEMORY = 1_800_000  # kilobytes of addresses for models that eat memory; the process starts with half
 OLD_REPORT = b"an old report\n"
 Ended = Any
 Make = Callable[[], bytes]

@@ -61,6 +61,8 @@ SYNONYMS = {
     "subtract": "sub",
     "true_divide": "div",
 }
+NESTED = (torch.Tensor, dict, list, tuple)
+"""What an argument of an operator is where it is, or holds, a tensor."""
 
 
 class OperationsRunner(WrappedRunner):
@@ -200,13 +202,16 @@ def _run_higher_order(operator: Any, mode: _Operations, *args: Any, **kwargs: An
 
 
 def _tensors(values: object) -> Iterator[torch.Tensor]:
-    """Return the tensors in a structure, those inside a vmap as they are outside."""
-    for leaf in pytree.tree_leaves(values):
-        tensor = leaf
-        while isinstance(tensor, torch.Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-            tensor = torch._C._functorch.get_unwrapped(tensor)
-        if isinstance(tensor, torch.Tensor):
-            yield tensor
+    """Return the tensors among the arguments or results of an operator, those inside a vmap as outside."""
+    if isinstance(values, torch.Tensor):
+        while torch._C._functorch.is_functorch_wrapped_tensor(values):
+            values = torch._C._functorch.get_unwrapped(values)
+        yield values
+    elif isinstance(values, NESTED):
+        # Most arguments are numbers, or lists of them.
+        for value in values.values() if isinstance(values, dict) else values:
+            if isinstance(value, NESTED):
+                yield from _tensors(value)
 
 
 def _memories(values: object) -> set[StorageWeakRef | None]:
