@@ -51,7 +51,7 @@ def mean_ranks(values: Floats) -> Floats:
     >>> mean_ranks(np.array([0.5, 0.1, 0.5])).tolist()
     [2.5, 1.0, 2.5]
     """
-    # scipy.stats has it too, and takes as long to import as a small audit.
+    # scipy.stats has this too, and takes half a second and more to import.
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks: Floats = (counts.cumsum() - (counts - 1) / 2)[places]
     return ranks
