@@ -113,7 +113,7 @@ def _files(case: Case, ended: Ended, folder: Path) -> list[str]:
 
 
 def lying_in(folder: Path) -> dict[str, bytes]:
-    """Return what lies in the folder that a command ran in, by name."""
+    """Return what lies in the folder that a command ran in, by name, but for bytecode of Python's."""
     work = folder / "work"
-    files = [path for path in work.rglob("*") if not path.is_dir()]
+    files = [path for path in work.rglob("*") if not path.is_dir() and path.parent.name != "__pycache__"]
     return {path.relative_to(work).as_posix(): special.lies(path) for path in files}
