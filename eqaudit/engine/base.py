@@ -72,8 +72,8 @@ class Space:
         known = (height, width, self._margin(key), whole)
         if known not in self._points:
             mask = disc_mask(height, width, self._margin(key)).to(device)
-            count = min(max(cells // CELLS_PER_POINT, LEAST_POINTS), MOST_POINTS)
-            count = count * MANY_IMAGES // min(max(self.samples, 1), MANY_IMAGES)
+            of_many = min(max(cells // CELLS_PER_POINT, LEAST_POINTS), MOST_POINTS)
+            count = of_many * MANY_IMAGES // min(self.samples, MANY_IMAGES)
             self._points[known] = choose_points(mask, None if whole else count, 0) if mask.any() else None
         return self._points[known]
 
